@@ -1,0 +1,1 @@
+//! What a daemon says to `seamless-run`, and hears from it.
