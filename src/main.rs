@@ -1,1 +1,48 @@
-fn main() {}
+//! `seamless-run`: a launcher between a service supervisor and a daemon, which makes the
+//! supervisor's ordinary restart a zero-downtime restart.
+//!
+//! The launcher is what the supervisor started ([`launcher`]); behind it the keeper starts the
+//! daemon and stays with it for life ([`keeper`]). `docs/protocol.md` says what passes between
+//! them, the daemon and the files.
+
+mod cli;
+mod daemon;
+mod departure;
+mod events;
+mod files;
+mod generation;
+mod keeper;
+mod launcher;
+mod link;
+mod notify;
+mod predecessors;
+mod process;
+mod ready;
+mod report;
+mod signals;
+mod sys;
+
+use std::io::Write;
+
+use cli::{Invocation, Refusal};
+use departure::{Ending, depart};
+
+fn main() {
+    let ending = match cli::parse(std::env::args_os().collect()) {
+        Ok(Invocation::Launch(service)) => launcher::run(*service),
+        Ok(Invocation::Notify(message)) => Ending::Exited(notify::verb::run(&message)),
+        Ok(Invocation::Exec(command)) => fail(daemon::exec_here(&command)),
+        Err(Refusal::Complaint(line, status)) => fail((status, line)),
+        Err(Refusal::Answer(text)) => {
+            // A reader that has gone away has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ending::Exited(departure::verb::YES)
+        }
+    };
+    depart(ending)
+}
+
+fn fail((status, line): (i32, String)) -> Ending {
+    report::complain(&line);
+    Ending::Exited(status)
+}

@@ -1,0 +1,419 @@
+//! What can be typed, and what it means (§9).
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::daemon::Command;
+use crate::departure::{FAILED, verb};
+use crate::files;
+use crate::generation::{Policy, PrepareWhen};
+use crate::notify::verb as notify;
+use crate::report::Volume;
+use crate::signals::{Meaning, Meanings, Signal};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Invocation {
+    /// No PID file: nothing is seamless, and nobody need stand in the way.
+    Exec(Command),
+    Launch(Box<Service>),
+    /// The lines of the message.
+    Notify(String),
+}
+
+/// A service and how it is to be run.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// In log lines.
+    pub(crate) name: String,
+    /// Absolute.
+    pub(crate) pid_file: PathBuf,
+    pub(crate) command: Command,
+    pub(crate) policy: Policy,
+    pub(crate) prepare_signal: Signal,
+    pub(crate) detach_signal: Signal,
+    pub(crate) meanings: Meanings,
+    pub(crate) volume: Volume,
+}
+
+/// Why there is nothing to do, or nothing that can be done.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Help or the version, to be printed.
+    Answer(String),
+    /// One line, and the exit status.
+    Complaint(String, i32),
+}
+
+/// Makes the ordinary restart of a service supervisor a zero-downtime restart
+///
+/// On TERM the daemon is told to prepare (USR2), and goes on serving, detached, while the
+/// supervisor starts its successor; when that one is ready, the old one is told to drain (TERM).
+#[derive(Parser, Debug)]
+#[command(
+    name = "seamless-run",
+    version,
+    override_usage = "seamless-run [OPTIONS] [--] COMMAND [ARG]...\n       seamless-run notify WORD...",
+    after_help = "Verbs (the first word only; after -- a word of that name is a command):\n  \
+        notify  says to the launcher that this daemon has started, is prepared, ... (notify --help)\n\n\
+        TIME is like 500ms, 5s, 2m or 1h; 0 or none is never. SIGNAL is like TERM, SIGTERM, 15 or RTMIN+1.\n\
+        Exit status: the daemon's own; 0 after a restart; 125 seamless-run failed, 126 the command \
+        cannot be executed, 127 it was not found."
+)]
+struct RunArguments {
+    /// Name the service; lock and record lie beside it. Without it nothing is seamless
+    #[arg(short, long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// What a signal to the launcher means: auto, restart, stop, forward, ignore, or another signal [TERM=auto, INT=stop, others forwarded]
+    #[arg(long, value_name = "SIGNAL=ACTION", requires = "pid_file")]
+    on: Vec<String>,
+    /// How the daemon is told that a successor will come: auto, none, or a name
+    #[arg(long, value_name = "SIGNAL", default_value = "auto")]
+    prepare_signal: String,
+    /// The daemon's answer to that, beside a message
+    #[arg(long, value_name = "SIGNAL", default_value = "CHLD")]
+    detach_signal: String,
+    /// For that answer
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    prepare_timeout: String,
+    /// Then KILL at a final stop; shorter than the supervisor's own patience
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    stop_timeout: String,
+    /// In log lines [from the PID file]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Log warnings only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log what the daemon says, too
+    #[arg(short, long)]
+    verbose: bool,
+    /// The daemon, in the foreground, and its arguments
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// Tells the launcher how this daemon is; for shell scripts
+///
+/// Returns when it has taken effect.
+#[derive(Parser, Debug)]
+#[command(
+    name = "seamless-run notify",
+    override_usage = "seamless-run notify started|prepared|stopping|status TEXT|KEY=VALUE...",
+    after_help = "Words:\n  \
+        started, ready  this daemon serves: write the PID file, tell the predecessors to drain\n  \
+        prepared        the answer to USR2: a successor may be started\n  \
+        stopping        this daemon is about to exit by itself\n  \
+        status TEXT     one line for people\n  \
+        KEY=VALUE       any line of sd_notify(3)\n\n\
+        Exit status: 0 done, 1 refused, 2 wrong use, 3 there is no launcher, 124 no answer in 10 s."
+)]
+struct NotifyArguments {
+    #[arg(value_name = "WORD", required = true)]
+    words: Vec<String>,
+}
+
+/// Understands the arguments, the program's name included.
+pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, Refusal> {
+    if arguments.get(1).map(OsString::as_os_str) == Some(OsStr::new("notify")) {
+        let words = parse_with::<NotifyArguments>(&arguments[1..], verb::USAGE)?.words;
+        let message = notify::message(&words);
+        return message
+            .map(Invocation::Notify)
+            .map_err(complaint(verb::USAGE));
+    }
+    let arguments = parse_with::<RunArguments>(&arguments, FAILED)?;
+    mean(arguments).map_err(complaint(FAILED))
+}
+
+fn complaint(status: i32) -> impl Fn(anyhow::Error) -> Refusal {
+    move |error| Refusal::Complaint(error.to_string(), status)
+}
+
+fn parse_with<Arguments: Parser>(
+    arguments: &[OsString],
+    status: i32,
+) -> Result<Arguments, Refusal> {
+    Arguments::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Answer(error.to_string()),
+        _ => Refusal::Complaint(in_one_line(&error.to_string()), status),
+    })
+}
+
+/// clap says it in paragraphs: the error, what it is about, tips, the usage. People who read a
+/// service's log want one line.
+fn in_one_line(text: &str) -> String {
+    let mut said = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match line.split_once(": ") {
+            Some(("For more information, try '--help'.", _)) | Some(("Usage", _)) => break,
+            Some(("error" | "tip", words)) => said.push(words.to_owned()),
+            _ if line.starts_with(['-', '<']) => said.push(line.to_owned()),
+            _ => said.push(line.trim_start_matches("error: ").to_owned()),
+        }
+    }
+    let usage = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Usage: "));
+    said.extend(usage.map(|usage| format!("use: {usage}")));
+    said.join("; ").replace(":;", "")
+}
+
+/// From what was typed to what is meant.
+fn mean(arguments: RunArguments) -> Result<Invocation> {
+    let command = Command::new(&arguments.command)?;
+    let (prepare, prepare_signal) = match arguments.prepare_signal.as_str() {
+        "auto" => (PrepareWhen::Auto, Signal::USR2),
+        "none" => (PrepareWhen::Never, Signal::USR2),
+        name => (PrepareWhen::Named, signal("--prepare-signal", name)?),
+    };
+    let mut meanings = Meanings::default();
+    for rule in &arguments.on {
+        let (signal, meaning) = parse_on(rule)?;
+        meanings.set(signal, meaning);
+    }
+    let policy = Policy {
+        prepare,
+        prepare_timeout: time("--prepare-timeout", &arguments.prepare_timeout)?,
+        stop_timeout: time("--stop-timeout", &arguments.stop_timeout)?,
+    };
+    let detach_signal = signal("--detach-signal", &arguments.detach_signal)?;
+    let Some(pid_file) = arguments.pid_file else {
+        return Ok(Invocation::Exec(command));
+    };
+    let pid_file = files::absolute(&pid_file)?;
+    let volume = match (arguments.quiet, arguments.verbose) {
+        (true, _) => Volume::Quiet,
+        (false, false) => Volume::Normal,
+        (false, true) => Volume::Verbose,
+    };
+    Ok(Invocation::Launch(Box::new(Service {
+        name: arguments.name.unwrap_or_else(|| name_of(&pid_file)),
+        pid_file,
+        command,
+        policy,
+        prepare_signal,
+        detach_signal,
+        meanings,
+        volume,
+    })))
+}
+
+fn name_of(pid_file: &Path) -> String {
+    let stem = pid_file.file_stem().unwrap_or(pid_file.as_os_str());
+    stem.to_string_lossy().into_owned()
+}
+
+fn signal(option: &str, name: &str) -> Result<Signal> {
+    let Some(signal) = Signal::parse(name) else {
+        bail!(
+            "{option}: unknown signal {name:?}; use a name or a number of signal(7), such as USR2 or RTMIN+1"
+        );
+    };
+    if !signal.can_be_caught() {
+        bail!("{option}: {signal} cannot be caught, or means a fault; choose another signal");
+    }
+    Ok(signal)
+}
+
+fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
+    let Some((name, action)) = rule.split_once('=') else {
+        bail!("--on {rule:?} has no action; use SIGNAL=ACTION, such as TERM=stop");
+    };
+    let subject = signal("--on", name)?;
+    if subject == Signal::CHLD {
+        bail!("--on: CHLD is the launcher's own, about its child; choose another signal");
+    }
+    let meaning = match action {
+        // What it means is read from the supervisor where that can be done (§7).
+        "auto" | "restart" => Meaning::Restart,
+        "stop" => Meaning::Stop,
+        "forward" => Meaning::Forward(subject),
+        "ignore" => Meaning::Ignore,
+        other => match Signal::parse(other) {
+            Some(other) => Meaning::Forward(other),
+            None => bail!(
+                "--on {rule:?}: unknown action {other:?}; use auto, restart, stop, forward, ignore, or another signal"
+            ),
+        },
+    };
+    Ok((subject, meaning))
+}
+
+fn time(option: &str, text: &str) -> Result<Option<Duration>> {
+    parse_time(text).ok_or_else(|| {
+        anyhow!("{option}: malformed time {text:?}; use a number with ms, s, m or h, such as 500ms or 2m, or none")
+    })
+}
+
+/// `None` where it is no time; `Some(None)` for never.
+#[expect(clippy::option_option, reason = "never is a time that one can type")]
+fn parse_time(text: &str) -> Option<Option<Duration>> {
+    if text == "none" {
+        return Some(None);
+    }
+    let end = text
+        .bytes()
+        .position(|byte| !byte.is_ascii_digit() && byte != b'.');
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    let time = Duration::try_from_secs_f64(number * seconds).ok()?;
+    Some((!time.is_zero()).then_some(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(words: &[&str]) -> Result<Invocation, Refusal> {
+        parse(
+            std::iter::once("seamless-run")
+                .chain(words.iter().copied())
+                .map(OsString::from)
+                .collect(),
+        )
+    }
+
+    fn refused(words: &[&str]) -> (String, i32) {
+        match parsed(words) {
+            Err(Refusal::Complaint(line, status)) => (line, status),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn service(words: &[&str]) -> Service {
+        match parsed(words) {
+            Ok(Invocation::Launch(service)) => *service,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_word_that_is_no_option_begins_the_command() {
+        let service = service(&[
+            "-p",
+            "/tmp/app.pid",
+            "daemon",
+            "--pid-file",
+            "x",
+            "-p",
+            "--",
+            "-q",
+        ]);
+        assert_eq!(service.command.line, "daemon --pid-file x -p -- -q");
+        assert_eq!(service.name, "app");
+    }
+
+    #[test]
+    fn an_unknown_option_before_the_command_is_no_command() {
+        let (line, status) = refused(&["-p", "/tmp/app.pid", "--bogus", "daemon"]);
+        assert!(line.contains("--bogus"), "{line}");
+        assert_eq!(status, 125);
+        assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn verbs_are_the_first_word_only() {
+        assert!(matches!(
+            parsed(&["notify", "started"]),
+            Ok(Invocation::Notify(_))
+        ));
+        for words in [
+            &["--", "notify", "started"][..],
+            &["-q", "notify", "started"],
+        ] {
+            match parsed(words) {
+                Ok(Invocation::Exec(command)) => assert_eq!(command.line, "notify started"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(refused(&["notify", "strated"]).1, 2);
+        assert_eq!(refused(&["notify"]).1, 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line_with_the_value() {
+        let named = "-p/tmp/app.pid";
+        for (words, value) in [
+            (&[][..], "COMMAND"),
+            (&[named], "COMMAND"),
+            (&[named, "--prepare-signal", "USR9", "x"], "USR9"),
+            (&[named, "--prepare-signal", "KILL", "x"], "KILL"),
+            (&[named, "--detach-signal", "SEGV", "x"], "SEGV"),
+            (&[named, "--on", "HUP", "x"], "HUP"),
+            (&[named, "--on", "HUP=fly", "x"], "fly"),
+            (&[named, "--on", "CHLD=stop", "x"], "CHLD"),
+            (&["--on", "HUP=stop", "x"], "--pid-file"),
+            (&[named, "--stop-timeout", "5 parsecs", "x"], "5 parsecs"),
+            (&[named, "--prepare-timeout", "-1", "x"], "-1"),
+            (&["-p/nowhere/app.pid", "x"], "/nowhere"),
+            (&[named, "-q", "-v", "x"], "--verbose"),
+        ] {
+            let (line, status) = refused(words);
+            assert!(line.contains(value), "{words:?}: {line}");
+            assert!(!line.contains('\n'), "{line}");
+            assert_eq!(status, 125);
+        }
+    }
+
+    #[test]
+    fn signals_can_be_given_another_meaning() {
+        let service = service(&[
+            "-p/tmp/app.pid",
+            "--on",
+            "HUP=restart",
+            "--on",
+            "TERM=QUIT",
+            "x",
+        ]);
+        assert_eq!(service.meanings.of(Signal::HUP), Meaning::Restart);
+        let quit = Signal::parse("QUIT").unwrap();
+        assert_eq!(service.meanings.of(Signal::TERM), Meaning::Forward(quit));
+        assert_eq!(service.meanings.of(Signal::INT), Meaning::Stop);
+    }
+
+    #[test]
+    fn times_are_human() {
+        let seconds = |text: &str| parse_time(text).unwrap().map(|time| time.as_secs_f64());
+        assert_eq!(seconds("500ms"), Some(0.5));
+        assert_eq!(seconds("2m"), Some(120.0));
+        assert_eq!(seconds("1.5h"), Some(5400.0));
+        assert_eq!(seconds("7"), Some(7.0));
+        for never in ["0", "0s", "none"] {
+            assert_eq!(seconds(never), None);
+        }
+        for text in [
+            "",
+            "s",
+            "5x",
+            "5 s",
+            "-5s",
+            "1.2.3s",
+            "1e9s",
+            "inf",
+            "9999999999999999999999h",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn clap_finds_no_fault_with_the_arguments() {
+        RunArguments::command().debug_assert();
+        NotifyArguments::command().debug_assert();
+    }
+}

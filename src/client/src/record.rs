@@ -1,0 +1,193 @@
+//! The record as text: docs/protocol.md, "The record". Pure: it opens no file and asks no kernel.
+//!
+//! What another version wrote and we do not understand is kept, word for word, when we write the record again.
+
+use std::fmt;
+use std::str::FromStr;
+
+const FORMAT: &str = "seamless-record";
+const MAJOR: &str = "1";
+
+/// A process that cannot be mistaken for a later one with its PID, within one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    /// Field 22 of `/proc/PID/stat`.
+    pub(crate) start: u64,
+}
+
+impl FromStr for Identity {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (pid, start) = text.split_once(':').ok_or(())?;
+        let pid = pid.parse().ok().filter(|pid| *pid > 0).ok_or(())?;
+        Ok(Identity {
+            pid,
+            start: start.parse().map_err(drop)?,
+        })
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.pid, self.start)
+    }
+}
+
+/// One line of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub(crate) number: u32,
+    words: Vec<String>,
+}
+
+impl Generation {
+    pub(crate) fn new(number: u32, daemon: Identity) -> Self {
+        Generation {
+            number,
+            words: vec!["state=ready".to_owned(), format!("daemon={daemon}")],
+        }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.strip_prefix("generation ")?.split(' ');
+        let number = words.next()?.parse().ok()?;
+        Some(Generation {
+            number,
+            words: words.map(str::to_owned).collect(),
+        })
+    }
+
+    fn value(&self, key: &str) -> Option<&str> {
+        self.words
+            .iter()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// `None`: malformed, and so not to be believed.
+    pub(crate) fn daemon(&self) -> Option<Identity> {
+        self.value("daemon")?.parse().ok()
+    }
+
+    pub(crate) fn keeper(&self) -> Option<Identity> {
+        self.value("keeper")?.parse().ok()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.value("state") == Some("draining")
+    }
+
+    pub(crate) fn set_draining(&mut self) {
+        self.words.retain(|word| !word.starts_with("state="));
+        self.words.insert(0, "state=draining".to_owned());
+    }
+}
+
+/// Why a text is no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Written by a later version: not ours to read, nor to replace.
+    Version(String),
+    /// Of another boot, or no record at all: nobody in it lives.
+    Stale,
+}
+
+/// The living generations, and what we do not understand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) generations: Vec<Generation>,
+    others: Vec<String>,
+}
+
+impl Record {
+    pub(crate) fn parse(text: &str, boot: &str) -> Result<Self, Unreadable> {
+        let mut lines = text.lines();
+        let version = lines
+            .next()
+            .and_then(|line| line.strip_prefix(FORMAT)?.strip_prefix(' '));
+        let version = version.ok_or(Unreadable::Stale)?;
+        if version.split('.').next() != Some(MAJOR) {
+            return Err(Unreadable::Version(version.to_owned()));
+        }
+        let mut record = Record::default();
+        let mut same_boot = false;
+        for line in lines {
+            if let Some(id) = line.strip_prefix("boot ") {
+                same_boot |= id == boot;
+            } else if let Some(generation) = Generation::parse(line) {
+                record.generations.push(generation);
+            } else if !line.is_empty() {
+                record.others.push(line.to_owned());
+            }
+        }
+        if same_boot {
+            Ok(record)
+        } else {
+            Err(Unreadable::Stale)
+        }
+    }
+
+    pub(crate) fn render(&self, boot: &str) -> String {
+        let mut text = format!("{FORMAT} {MAJOR}.0\nboot {boot}\n");
+        for generation in &self.generations {
+            text += &format!(
+                "generation {} {}\n",
+                generation.number,
+                generation.words.join(" ")
+            );
+        }
+        for line in &self.others {
+            text += line;
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "seamless-record 1.3\nboot b\ngeneration 7 state=ready daemon=42:88 keeper=40:81 new=1\nlater x\n";
+
+    #[test]
+    fn what_is_not_understood_survives() {
+        let mut record = Record::parse(TEXT, "b").unwrap();
+        record.generations[0].set_draining();
+        record
+            .generations
+            .push(Generation::new(8, Identity { pid: 5, start: 6 }));
+        assert_eq!(
+            record.render("b"),
+            "seamless-record 1.0\nboot b\n\
+             generation 7 state=draining daemon=42:88 keeper=40:81 new=1\n\
+             generation 8 state=ready daemon=5:6\n\
+             later x\n"
+        );
+    }
+
+    #[test]
+    fn identities_are_read() {
+        let record = Record::parse(TEXT, "b").unwrap();
+        let generation = &record.generations[0];
+        assert_eq!(generation.daemon(), Some(Identity { pid: 42, start: 88 }));
+        assert_eq!(generation.keeper(), Some(Identity { pid: 40, start: 81 }));
+        assert!(!generation.is_draining());
+        for wrong in ["", "5", "5:", ":5", "0:5", "-1:5", "5:x", "5:6:7"] {
+            assert!(wrong.parse::<Identity>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn other_boots_and_other_versions_are_not_believed() {
+        assert_eq!(Record::parse(TEXT, "c"), Err(Unreadable::Stale));
+        assert_eq!(Record::parse("", "b"), Err(Unreadable::Stale));
+        assert_eq!(
+            Record::parse("seamless-record 1.0\ngeneration 1 daemon=1:1\n", "b"),
+            Err(Unreadable::Stale)
+        );
+        let later = Record::parse("seamless-record 2.0\nboot b\n", "b");
+        assert_eq!(later, Err(Unreadable::Version("2.0".to_owned())));
+    }
+}

@@ -1,0 +1,85 @@
+//! What the daemon finds in its environment (§5).
+
+use std::env;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use crate::signals::Signal;
+
+/// The variables that differ from the launcher's own.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    changed: Vec<(&'static str, OsString)>,
+    /// Variables that name the supervisor's main process, which shall name the daemon.
+    naming_the_daemon: Vec<&'static str>,
+}
+
+impl Environment {
+    /// `prepare` and `drain` are given where they are not USR2 and TERM.
+    pub(crate) fn new(
+        launcher: i32,
+        keeper: i32,
+        pid_file: &Path,
+        generation: u32,
+        notify_socket: &str,
+    ) -> Environment {
+        let changed = vec![
+            ("SEAMLESS", keeper.to_string().into()),
+            ("SEAMLESS_PID_FILE", pid_file.into()),
+            ("SEAMLESS_GENERATION", generation.to_string().into()),
+            ("NOTIFY_SOCKET", notify_socket.into()),
+        ];
+        // A supervisor that set them for its main process meant the daemon; one that names another
+        // process did not mean us.
+        let names_launcher =
+            |name: &&str| env::var(name).is_ok_and(|value| value == launcher.to_string());
+        let naming_the_daemon = ["LISTEN_PID", "WATCHDOG_PID"]
+            .into_iter()
+            .filter(names_launcher)
+            .collect();
+        Environment {
+            changed,
+            naming_the_daemon,
+        }
+    }
+
+    pub(crate) fn prepare_signal(&mut self, signal: Option<Signal>) {
+        let name = signal.map_or_else(|| "none".to_owned(), |signal| signal.to_string());
+        self.changed.push(("SEAMLESS_PREPARE_SIGNAL", name.into()));
+    }
+
+    /// As execve(2) wants it, in a process that knows its PID. A launcher may itself run under
+    /// another one, so whatever is in the environment already under our names is replaced.
+    pub(super) fn for_daemon(&self, daemon: i32) -> Vec<CString> {
+        let ours = |name: &OsString| {
+            let named = |known: &str| name.as_os_str() == known;
+            name.to_string_lossy().starts_with("SEAMLESS")
+                && [
+                    "SEAMLESS",
+                    "SEAMLESS_PID_FILE",
+                    "SEAMLESS_GENERATION",
+                    "SEAMLESS_PREPARE_SIGNAL",
+                    "SEAMLESS_DRAIN_SIGNAL",
+                ]
+                .into_iter()
+                .any(named)
+                || named("NOTIFY_SOCKET")
+                || self.naming_the_daemon.iter().any(|known| named(known))
+        };
+        let inherited = env::vars_os().filter(|(name, _)| !ours(name));
+        let changed = self
+            .changed
+            .iter()
+            .map(|(name, value)| (OsString::from(name), value.clone()));
+        let naming = self.naming_the_daemon.iter();
+        let naming = naming.map(|name| (OsString::from(name), daemon.to_string().into()));
+        let all = inherited.chain(changed).chain(naming);
+        all.filter_map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            CString::new(name.into_vec()).ok()
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,256 @@
+//! The one fork and the one exec (R1), and the daemon as the keeper's child.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::unistd::{ForkResult, execve, setsid};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::{Environment, reception};
+use crate::departure::{CANNOT_EXECUTE, Ending, NOT_FOUND};
+use crate::generation::Reception;
+use crate::process::Identity;
+use crate::signals::Signal;
+use crate::sys;
+
+/// A program and its arguments, as execve(2) wants them.
+#[derive(Debug)]
+pub(crate) struct Command {
+    words: Vec<CString>,
+    /// For people.
+    pub(crate) line: String,
+}
+
+impl Command {
+    pub(crate) fn new(words: &[OsString]) -> Result<Command> {
+        let as_c = |word: &OsString| {
+            CString::new(word.clone().into_vec())
+                .map_err(|_| anyhow!("a word of the command holds a NUL"))
+        };
+        let line = words
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ");
+        Ok(Command {
+            words: words.iter().map(as_c).collect::<Result<_>>()?,
+            line,
+        })
+    }
+
+    fn name(&self) -> &OsStr {
+        self.words
+            .first()
+            .map_or(OsStr::new(""), |word| OsStr::from_bytes(word.as_bytes()))
+    }
+
+    /// Becomes the command; returns only if that fails. `PATH` is searched as a shell would, but a
+    /// file without a magic number is not given to one.
+    fn exec(&self, environment: &[CString]) -> Errno {
+        let Some(name) = self.words.first() else {
+            return Errno::ENOENT;
+        };
+        let exec = |path: &CString| match execve(path, &self.words, environment) {
+            Ok(never) => match never {},
+            Err(errno) => errno,
+        };
+        if name.as_bytes().contains(&b'/') {
+            return exec(name);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+        let mut worst = Errno::ENOENT;
+        for directory in std::env::split_paths(&path) {
+            let Ok(candidate) =
+                CString::new(directory.join(self.name()).into_os_string().into_vec())
+            else {
+                continue;
+            };
+            match exec(&candidate) {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                Errno::EACCES => worst = Errno::EACCES,
+                errno => return errno,
+            }
+        }
+        worst
+    }
+
+    /// One line on why it cannot be run, and the exit status (R3).
+    fn explain(&self, errno: Errno) -> (i32, String) {
+        let name = self.name().to_string_lossy();
+        // A script whose interpreter is missing gives ENOENT as well.
+        let is_there =
+            self.name().as_bytes().contains(&b'/') && std::path::Path::new(self.name()).exists();
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR if !is_there => (
+                NOT_FOUND,
+                format!("cannot find the command {name}: {}", errno.desc()),
+            ),
+            Errno::ENOENT => (
+                CANNOT_EXECUTE,
+                format!("cannot execute {name}: the interpreter that it names is not there"),
+            ),
+            Errno::ENOEXEC => (
+                CANNOT_EXECUTE,
+                format!(
+                    "cannot execute {name}: it is no program, and does not name its interpreter (#!)"
+                ),
+            ),
+            _ => (
+                CANNOT_EXECUTE,
+                format!("cannot execute {name}: {}", errno.desc()),
+            ),
+        }
+    }
+}
+
+/// Becomes the command in this very process, as if we had never been there: the way without a PID
+/// file. Returns the exit status and one line if that fails.
+pub(crate) fn exec_here(command: &Command) -> (i32, String) {
+    let inherited: Vec<CString> = std::env::vars_os()
+        .filter_map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            CString::new(name.into_vec()).ok()
+        })
+        .collect();
+    sys::restore_what_was_found();
+    command.explain(command.exec(&inherited))
+}
+
+/// The daemon, from the fork to its end. It is not reaped before its end has been seen here, so
+/// its PID names no stranger while this says that it lives (R18).
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) identity: Identity,
+    /// Says whether the exec worked; `None` once that is known.
+    gate: Option<OwnedFd>,
+    ending: Option<Ending>,
+}
+
+impl Daemon {
+    /// Forks, and leaves the child waiting until [`Daemon::release`]: its identity is recorded
+    /// before it is exec'ed (R5).
+    pub(crate) fn fork(
+        command: &Command,
+        environment: &Environment,
+        mask: &SigSet,
+    ) -> Result<Daemon> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        match sys::fork().context("cannot fork")? {
+            ForkResult::Child => {
+                drop(ours);
+                become_daemon(command, environment, mask, &theirs)
+            }
+            ForkResult::Parent { child } => {
+                drop(theirs);
+                let identity = Identity::of(child.as_raw())
+                    .context("cannot read the daemon's start time in /proc")?;
+                Ok(Daemon {
+                    identity,
+                    gate: Some(ours),
+                    ending: None,
+                })
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.identity.pid
+    }
+
+    pub(crate) fn release(&self) -> Result<()> {
+        if let Some(gate) = &self.gate {
+            send(gate, b"go", SendFlags::NOSIGNAL).context("cannot start the daemon")?;
+        }
+        Ok(())
+    }
+
+    /// What to poll for [`Daemon::exec_failure`], while that is not known.
+    pub(crate) fn gate(&self) -> Option<BorrowedFd<'_>> {
+        self.gate.as_ref().map(AsFd::as_fd)
+    }
+
+    /// To be called when the gate is readable: one line if the command could not be run.
+    pub(crate) fn exec_failure(&mut self) -> Option<String> {
+        let gate = self.gate.take()?;
+        let mut words = [0; 1024];
+        match recv(&gate, &mut words, RecvFlags::DONTWAIT) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                self.gate = Some(gate);
+                None
+            }
+            // The exec closed the other end; or what should have been the daemon died before that.
+            Ok((0, _)) | Err(_) => None,
+            Ok((length, _)) => Some(String::from_utf8_lossy(&words[..length]).into_owned()),
+        }
+    }
+
+    /// What it would do with `signal` now. Until the exec nobody handles anything: the mask that
+    /// would be seen there is ours.
+    pub(crate) fn reception(&self, signal: Signal) -> Reception {
+        if self.gate.is_some() || self.ending.is_some() {
+            return Reception::Unhandled;
+        }
+        reception::of(self.pid(), signal)
+    }
+
+    pub(crate) fn send(&self, signal: Signal, value: Option<i32>) -> io::Result<()> {
+        match (self.ending, value) {
+            (Some(_), _) => Ok(()),
+            (None, None) => sys::kill_child(self.pid(), signal.number()),
+            (None, Some(value)) => sys::queue_to_child(self.pid(), signal.number(), value),
+        }
+    }
+
+    /// How it ended, the first time that this is known. A CHLD is only a hint to call it (R7).
+    pub(crate) fn reap(&mut self) -> Option<Ending> {
+        if self.ending.is_some() {
+            return None;
+        }
+        let waited = waitpid(Pid::from_raw(self.pid()), WaitOptions::NOHANG);
+        self.ending = match waited {
+            Ok(None) => None,
+            Ok(Some((_, status))) => Ending::from_wait(status),
+            Err(rustix::io::Errno::INTR) => None,
+            // Somebody else reaped it, which nobody should: it is gone all the same.
+            Err(_) => Some(Ending::Exited(crate::departure::FAILED)),
+        };
+        self.ending
+    }
+}
+
+/// The child's part. Everything that it holds of ours is closed by the exec.
+fn become_daemon(command: &Command, environment: &Environment, mask: &SigSet, gate: &OwnedFd) -> ! {
+    let own_pid = std::process::id() as i32;
+    let environment = environment.for_daemon(own_pid);
+    // A new child leads no process group, so this cannot fail.
+    let _ = setsid();
+    let mut go = [0; 2];
+    let released = loop {
+        match recv(gate, &mut go, RecvFlags::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok((2, _)) => break true,
+            _ => break false,
+        }
+    };
+    if !released {
+        // The keeper died before it had recorded us (R5): nobody would know of this daemon.
+        std::process::exit(crate::departure::FAILED);
+    }
+    sys::restore_what_was_found();
+    // From here on a signal acts as on any program that has just been started.
+    let _ = mask.thread_set_mask();
+    let errno = command.exec(&environment);
+    let (status, words) = command.explain(errno);
+    let _ = send(gate, words.as_bytes(), SendFlags::NOSIGNAL);
+    std::process::exit(status)
+}

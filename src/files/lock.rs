@@ -1,0 +1,98 @@
+//! The lock of the supervised generation (R19).
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::open_suspiciously;
+use crate::report::cause;
+
+/// Held by the keeper of the supervised generation; whoever cleans up takes it for a moment.
+///
+/// Dropping it unlocks explicitly. Left to the end of the process, it was still seen held by a
+/// successor now and then.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// The lock, or `None` if another process holds it. Does not wait.
+    pub(crate) fn try_take(path: &Path) -> Result<Option<Lock>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let file = open_suspiciously(&mut options, path).map_err(|error| {
+            anyhow!("cannot open the lock {}: {}", path.display(), cause(&error))
+        })?;
+        let metadata = file.metadata()?;
+        let owner = metadata.uid();
+        if !metadata.is_file() {
+            bail!(
+                "the lock {} is not a regular file; remove it",
+                path.display()
+            );
+        }
+        if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+            bail!(
+                "the lock {} belongs to user {owner}; use a directory that only this user can write",
+                path.display()
+            );
+        }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => bail!("cannot lock {}: {}", path.display(), cause(&errno.into())),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Should it fail, the close that follows lets go as well, only later.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{chown, symlink};
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid.lock");
+        let held = Lock::try_take(&path).unwrap().unwrap();
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop(held);
+        assert!(Lock::try_take(&path).unwrap().is_some());
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_planted_lock_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid.lock");
+        symlink(directory.path().join("elsewhere"), &path).unwrap();
+        let words = |path: &Path| Lock::try_take(path).unwrap_err().to_string();
+        assert!(words(&path).contains("cannot open the lock"));
+        assert!(!directory.path().join("elsewhere").exists());
+
+        let foreign = directory.path().join("foreign.lock");
+        File::create(&foreign).unwrap();
+        chown(&foreign, Some(65534), None).unwrap();
+        assert!(words(&foreign).contains("belongs to user 65534"));
+        assert!(words(directory.path()).contains("cannot open the lock"));
+    }
+}

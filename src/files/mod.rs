@@ -1,0 +1,207 @@
+//! The files beside the PID file (§6): who writes them when, and what is believed of them.
+//!
+//! Only the holder of the [`Lock`] changes any of them (R21), so the functions that do ask for it.
+
+mod claim;
+mod lock;
+mod pid_file;
+mod record;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::libc;
+
+use crate::report::cause;
+
+pub(crate) use claim::Claim;
+pub(crate) use lock::Lock;
+pub(crate) use pid_file::Found;
+pub(crate) use record::{Disbelief, Entry, Record, State};
+
+/// Where a service's files are.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) pid_file: PathBuf,
+    pub(crate) lock: PathBuf,
+    pub(crate) record: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn beside(pid_file: &Path) -> Files {
+        let with = |ending: &str| {
+            let mut path = pid_file.as_os_str().to_owned();
+            path.push(ending);
+            PathBuf::from(path)
+        };
+        Files {
+            pid_file: pid_file.to_owned(),
+            lock: with(".lock"),
+            record: with(".record"),
+        }
+    }
+
+    /// What the PID file holds.
+    pub(crate) fn found(&self) -> Found {
+        pid_file::find(&self.pid_file)
+    }
+
+    /// The record, if there is one that may be believed (R18).
+    pub(crate) fn read_record(&self) -> Result<Record, Disbelief> {
+        record::read(&self.record)
+    }
+
+    pub(crate) fn write_pid(&self, _: &Lock, pid: i32) -> Result<()> {
+        replace(&self.pid_file, &format!("{pid}\n"))
+    }
+
+    /// An empty record is no file at all.
+    pub(crate) fn write_record(&self, _: &Lock, record: &Record) -> Result<()> {
+        if record.generations.is_empty() {
+            return remove(&self.record);
+        }
+        replace(&self.record, &record.to_string())
+    }
+
+    pub(crate) fn remove_pid_file(&self, _: &Lock) -> Result<()> {
+        remove(&self.pid_file)
+    }
+}
+
+/// Writes beside the place and renames, so that nobody reads half of it and a symbolic link that
+/// somebody planted there is replaced, not followed.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let (directory, name) = (path.parent(), path.file_name());
+        let (Some(directory), Some(name)) = (directory, name) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut prefix = std::ffi::OsString::from(".");
+        prefix.push(name);
+        prefix.push(".");
+        let mut file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempfile_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        // Not by the mode at creation: the umask is the daemon's, and may be anything.
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| anyhow!("cannot write {}: {}", path.display(), cause(&error)))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            bail!("cannot remove {}: {}", path.display(), cause(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file that somebody else may have planted: no link is followed, no FIFO waited for.
+fn open_suspiciously(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
+    options
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+/// A small regular file's content, or `None` if it is longer than `limit`.
+fn read_at_most(file: &fs::File, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content)?;
+    Ok((content.len() as u64 <= limit).then_some(content))
+}
+
+/// Whether what is in a file can only be by root or by ourselves.
+fn is_ours_alone(metadata: &fs::Metadata) -> bool {
+    let owner = metadata.uid();
+    let trusted = owner == 0 || owner == nix::unistd::geteuid().as_raw();
+    trusted && metadata.mode() & 0o022 == 0
+}
+
+/// The absolute form of a path that was typed, with a directory that exists.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(path)
+        .with_context(|| format!("cannot find the working directory for {}", path.display()))?;
+    let named = path.as_os_str().as_encoded_bytes().last() != Some(&b'/');
+    let (Some(directory), Some(_), true) = (absolute.parent(), absolute.file_name(), named) else {
+        bail!(
+            "the PID file {} is a directory; name a file in it",
+            path.display()
+        );
+    };
+    match fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => Ok(absolute),
+        Ok(_) => bail!(
+            "cannot use the PID file {}: {} is not a directory",
+            path.display(),
+            directory.display()
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+            "cannot use the PID file {}: there is no directory {}; create it first",
+            path.display(),
+            directory.display()
+        ),
+        Err(error) => bail!(
+            "cannot look into {}: {}",
+            directory.display(),
+            cause(&error)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_a_link_at_its_place_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let path = directory.path().join("app.pid");
+        symlink(&victim, &path).unwrap();
+
+        replace(&path, "42\n").unwrap();
+
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "42\n");
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o7777, 0o644);
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            2,
+            "nothing is left behind"
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_the_cause_and_nothing_else() {
+        let error = replace(Path::new("/proc/app.pid"), "1").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot write /proc/app.pid: No such file or directory"
+        );
+    }
+
+    #[test]
+    fn a_path_without_a_directory_is_explained() {
+        let words = |path: &str| absolute(Path::new(path)).unwrap_err().to_string();
+        assert!(
+            words("/nowhere/app.pid").contains("there is no directory /nowhere; create it first")
+        );
+        assert!(words("/etc/passwd/app.pid").contains("/etc/passwd"));
+        assert!(words("/tmp/").contains("is a directory"));
+        assert!(words("/").contains("is a directory"));
+        assert_eq!(
+            absolute(Path::new("/tmp/app.pid")).unwrap(),
+            Path::new("/tmp/app.pid")
+        );
+    }
+}

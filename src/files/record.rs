@@ -1,0 +1,309 @@
+//! The record: the identities of every living generation, as a file (§6, R5, R18).
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::report::cause;
+
+use super::{is_ours_alone, open_suspiciously, read_at_most};
+use crate::process::{self, Identity};
+
+const FORMAT: &str = "seamless-record";
+const MAJOR: &str = "1";
+const MINOR: &str = "0";
+const LONGEST: u64 = 1 << 20;
+
+/// The generations of a service, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) boot: String,
+    pub(crate) generations: Vec<Entry>,
+}
+
+/// One generation in the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) number: u32,
+    pub(crate) state: State,
+    pub(crate) daemon: Identity,
+    /// Missing where a daemon runs bare.
+    pub(crate) keeper: Option<Identity>,
+    pub(crate) launcher: Option<Identity>,
+    /// Words of a later version; they are kept as they are (R25).
+    pub(crate) unknown: Vec<String>,
+}
+
+/// What a generation has said and been told, as far as its successors need to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It never said that it is ready.
+    Starting,
+    Ready,
+    /// It was told to drain.
+    Draining,
+}
+
+/// Why a record is not believed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Disbelief {
+    /// There is none.
+    Missing,
+    /// It is of an earlier boot: whatever it names is gone.
+    EarlierBoot,
+    /// Anything else, in words.
+    Suspicious(String),
+}
+
+impl Record {
+    pub(crate) fn of_this_boot() -> io::Result<Record> {
+        Ok(Record {
+            boot: process::boot_id()?,
+            generations: Vec::new(),
+        })
+    }
+
+    /// Leaves out those that have gone.
+    pub(crate) fn retain_living(&mut self) {
+        self.generations.retain(|entry| entry.daemon.is_alive());
+    }
+
+    /// Unknown lines, words and keys are skipped, as is a generation without a daemon (R25).
+    pub(crate) fn parse(text: &str) -> Result<Record, String> {
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
+        let version = first
+            .strip_prefix(FORMAT)
+            .map(str::trim)
+            .unwrap_or_default();
+        match version.split_once('.') {
+            Some((MAJOR, _)) => {}
+            _ if version.is_empty() => return Err("is not a record".to_owned()),
+            _ => {
+                return Err(format!(
+                    "has version {version}, and this program reads {MAJOR}.x"
+                ));
+            }
+        }
+        let mut record = Record::default();
+        for line in lines {
+            let mut words = line.split(' ');
+            match words.next() {
+                Some("boot") => record.boot = words.next().unwrap_or_default().to_owned(),
+                Some("generation") => record.generations.extend(Entry::parse(words)),
+                _ => {}
+            }
+        }
+        Ok(record)
+    }
+}
+
+impl Entry {
+    fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Entry> {
+        let number = words.next()?.parse().ok()?;
+        let (mut state, mut daemon, mut keeper, mut launcher) = (State::Starting, None, None, None);
+        let mut unknown = Vec::new();
+        for word in words {
+            match word.split_once('=') {
+                Some(("state", "starting")) => state = State::Starting,
+                Some(("state", "ready")) => state = State::Ready,
+                Some(("state", "draining")) => state = State::Draining,
+                Some(("daemon", identity)) => daemon = Identity::parse(identity),
+                Some(("keeper", identity)) => keeper = Identity::parse(identity),
+                Some(("launcher", identity)) => launcher = Identity::parse(identity),
+                _ => unknown.push(word.to_owned()),
+            }
+        }
+        Some(Entry {
+            number,
+            state,
+            daemon: daemon?,
+            keeper,
+            launcher,
+            unknown,
+        })
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{FORMAT} {MAJOR}.{MINOR}")?;
+        writeln!(formatter, "boot {}", self.boot)?;
+        self.generations
+            .iter()
+            .try_for_each(|entry| writeln!(formatter, "{entry}"))
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry {
+            number,
+            state,
+            daemon,
+            keeper,
+            launcher,
+            unknown,
+        } = self;
+        write!(
+            formatter,
+            "generation {number} state={state} daemon={daemon}"
+        )?;
+        if let Some(keeper) = keeper {
+            write!(formatter, " keeper={keeper}")?;
+        }
+        if let Some(launcher) = launcher {
+            write!(formatter, " launcher={launcher}")?;
+        }
+        unknown
+            .iter()
+            .try_for_each(|word| write!(formatter, " {word}"))
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Draining => "draining",
+        })
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Record, Disbelief> {
+    let suspicious = |words: String| Disbelief::Suspicious(words);
+    let unreadable = |error: io::Error| suspicious(format!("cannot be read ({})", cause(&error)));
+    let file = match open_suspiciously(OpenOptions::new().read(true), path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Disbelief::Missing),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(suspicious("is not a regular file".to_owned()));
+    }
+    if !is_ours_alone(&metadata) {
+        let words = format!(
+            "could have been written by somebody else (owner {}, mode {:03o})",
+            metadata.uid(),
+            metadata.mode() & 0o777
+        );
+        return Err(suspicious(words));
+    }
+    let content = read_at_most(&file, LONGEST).map_err(unreadable)?;
+    let text = content.and_then(|content| String::from_utf8(content).ok());
+    let record = text
+        .ok_or_else(|| "is not a record".to_owned())
+        .and_then(|text| Record::parse(&text))
+        .map_err(suspicious)?;
+    let boot = process::boot_id().map_err(unreadable)?;
+    if record.boot == boot {
+        Ok(record)
+    } else {
+        Err(Disbelief::EarlierBoot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    fn identity(text: &str) -> Identity {
+        Identity::parse(text).unwrap()
+    }
+
+    fn example() -> Record {
+        let older = Entry {
+            number: 6,
+            state: State::Draining,
+            daemon: identity("4142:870000"),
+            keeper: None,
+            launcher: None,
+            unknown: vec![],
+        };
+        let newer = Entry {
+            number: 7,
+            state: State::Ready,
+            daemon: identity("4242:881234"),
+            keeper: Some(identity("4240:881200")),
+            launcher: Some(identity("4239:881199")),
+            unknown: vec!["control=@x".to_owned()],
+        };
+        Record {
+            boot: "a-b".to_owned(),
+            generations: vec![older, newer],
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_back() {
+        assert_eq!(Record::parse(&example().to_string()), Ok(example()));
+    }
+
+    #[test]
+    fn the_words_on_disk_are_a_promise() {
+        let text = "seamless-record 1.0\nboot a-b\n\
+            generation 6 state=draining daemon=4142:870000\n\
+            generation 7 state=ready daemon=4242:881234 keeper=4240:881200 launcher=4239:881199 control=@x\n";
+        assert_eq!(example().to_string(), text);
+    }
+
+    #[test]
+    fn a_later_minor_version_is_read_and_another_major_one_is_not() {
+        let later = "seamless-record 1.9 more\nboot a-b\nweather fine\n\
+            generation 6 state=draining daemon=4142:870000\ngeneration\ngeneration x\n\
+            generation 8 state=ready\ngeneration 9 daemon=nonsense\n";
+        let record = Record::parse(later).unwrap();
+        assert_eq!(record.generations, example().generations[..1]);
+        assert!(
+            Record::parse("seamless-record 2.0\n")
+                .unwrap_err()
+                .contains("version 2.0")
+        );
+        for text in ["", "\n", "hello\n", "seamless-record\n"] {
+            assert_eq!(Record::parse(text), Err("is not a record".to_owned()));
+        }
+    }
+
+    #[test]
+    fn only_what_nobody_else_can_have_written_is_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid.record");
+        assert_eq!(read(&path), Err(Disbelief::Missing));
+
+        let record = Record {
+            boot: process::boot_id().unwrap(),
+            ..example()
+        };
+        fs::write(&path, record.to_string()).unwrap();
+        assert_eq!(read(&path), Ok(record));
+
+        fs::write(&path, example().to_string()).unwrap();
+        assert_eq!(read(&path), Err(Disbelief::EarlierBoot));
+
+        let suspicion = |path: &Path| match read(path) {
+            Err(Disbelief::Suspicious(words)) => words,
+            other => panic!("{other:?}"),
+        };
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+        assert!(suspicion(&path).contains("mode 664"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        chown(&path, Some(65534), None).unwrap();
+        assert!(suspicion(&path).contains("owner 65534"));
+
+        let link = directory.path().join("link.record");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(suspicion(&link).contains("cannot be read"));
+        assert!(suspicion(directory.path()).contains("not a regular file"));
+        fs::write(directory.path().join("binary.record"), b"\xff").unwrap();
+        assert_eq!(
+            suspicion(&directory.path().join("binary.record")),
+            "is not a record"
+        );
+    }
+}

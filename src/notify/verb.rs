@@ -1,0 +1,204 @@
+//! `seamless-run notify`: what a shell script says to its keeper.
+
+use std::env;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg_addr, socket_with,
+    socketpair,
+};
+
+use crate::departure::verb;
+use crate::report::complain;
+
+/// How long the keeper may take; it answers when what was said has taken effect.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was typed, as the lines of a message.
+pub(crate) fn message(words: &[String]) -> Result<String> {
+    let mut lines = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "started" | "ready" => lines.push("X_SEAMLESS=started".to_owned()),
+            "prepared" => lines.push("X_SEAMLESS=prepared".to_owned()),
+            "stopping" => lines.push("STOPPING=1".to_owned()),
+            "status" => match words.next() {
+                Some(text) => lines.push(format!("STATUS={}", one_line(text)?)),
+                None => bail!("status needs a text: seamless-run notify status TEXT"),
+            },
+            assignment => match assignment.split_once('=') {
+                Some((key, value)) if is_key(key) => {
+                    lines.push(format!("{key}={}", one_line(value)?));
+                }
+                _ => bail!(
+                    "cannot say {assignment:?}; say started, prepared, stopping, status TEXT or KEY=VALUE"
+                ),
+            },
+        }
+    }
+    if lines.is_empty() {
+        bail!("nothing to say; say started, prepared, stopping, status TEXT or KEY=VALUE");
+    }
+    if !lines.iter().any(|line| line.starts_with("X_SEAMLESS=")) {
+        lines.push("X_SEAMLESS=ask".to_owned());
+    }
+    Ok(lines.join("\n"))
+}
+
+fn is_key(key: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    !key.is_empty() && key.bytes().all(allowed)
+}
+
+fn one_line(text: &str) -> Result<&str> {
+    if text.contains('\n') {
+        bail!("cannot say {text:?}: a line ends at its end; use one line");
+    }
+    Ok(text)
+}
+
+/// Says it, waits for the answer, and gives the exit status (§9).
+pub(crate) fn run(message: &str) -> i32 {
+    let address = match (env::var("SEAMLESS"), env::var("NOTIFY_SOCKET")) {
+        (Ok(_), Ok(address)) => address,
+        _ => {
+            complain(
+                "there is no launcher to notify: this is not a daemon under seamless-run (SEAMLESS or NOTIFY_SOCKET is not set)",
+            );
+            return verb::NOTHING_RUNNING;
+        }
+    };
+    let answer = match ask(&address, message) {
+        Ok(answer) => answer,
+        Err(error) => {
+            complain(&format!("cannot notify {address}: {error}"));
+            return verb::NOTHING_RUNNING;
+        }
+    };
+    match hear(&answer) {
+        Some(text) if text == "ok" => verb::YES,
+        Some(text) => {
+            let words = text.strip_prefix("error=").unwrap_or(&text);
+            complain(&format!("the keeper says: {words}"));
+            verb::NO
+        }
+        None => verb::TIMED_OUT,
+    }
+}
+
+/// Sends the message with one end of a socket pair; the answer comes to the other.
+fn ask(address: &str, message: &str) -> Result<OwnedFd> {
+    let destination = match address.strip_prefix('@') {
+        Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
+        None => SocketAddrUnix::new(address),
+    };
+    let destination = destination.map_err(|_| anyhow!("it is no address of a socket"))?;
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    let passed = [theirs.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&passed));
+    let text = [IoSlice::new(message.as_bytes())];
+    match sendmsg_addr(
+        &socket,
+        &destination,
+        &text,
+        &mut control,
+        SendFlags::NOSIGNAL,
+    ) {
+        Ok(_) => Ok(ours),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => {
+            bail!("nobody listens there; the keeper has gone, or is in another network namespace")
+        }
+        Err(errno) => bail!(
+            "{}",
+            nix::errno::Errno::from_raw(errno.raw_os_error()).desc()
+        ),
+    }
+}
+
+/// The answer; `error=…` for the end without one; `None` if it did not come in time.
+fn hear(answer: &OwnedFd) -> Option<String> {
+    let mut readable = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    if poll(&mut readable, patience) == Ok(0) {
+        complain(&format!(
+            "no answer from the keeper within {} s",
+            PATIENCE.as_secs()
+        ));
+        return None;
+    }
+    let mut bytes = [0; 4096];
+    let mut none = RecvAncillaryBuffer::default();
+    let received = recvmsg(
+        answer,
+        &mut [IoSliceMut::new(&mut bytes)],
+        &mut none,
+        RecvFlags::empty(),
+    );
+    let length = received.map_or(0, |received| received.bytes);
+    if length == 0 {
+        let words = "no answer: the message was not believed (this process is neither the daemon, nor descends from it, nor is in its session), or the keeper has gone";
+        return Some(format!("error={words}"));
+    }
+    Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(words: &[&str]) -> Result<String> {
+        message(
+            &words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn words_become_lines() {
+        assert_eq!(said(&["started"]).unwrap(), "X_SEAMLESS=started");
+        assert_eq!(said(&["ready"]).unwrap(), "X_SEAMLESS=started");
+        assert_eq!(
+            said(&["status", "half done"]).unwrap(),
+            "STATUS=half done\nX_SEAMLESS=ask"
+        );
+        assert_eq!(
+            said(&["status", "up", "ready"]).unwrap(),
+            "STATUS=up\nX_SEAMLESS=started"
+        );
+        assert_eq!(said(&["A_1=x=y"]).unwrap(), "A_1=x=y\nX_SEAMLESS=ask");
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_named() {
+        for words in [
+            &["strated"][..],
+            &["=x"],
+            &["a=b"],
+            &["status"],
+            &["A=1\n2"],
+            &[],
+        ] {
+            said(words).unwrap_err();
+        }
+        assert!(
+            said(&["strated"])
+                .unwrap_err()
+                .to_string()
+                .contains("\"strated\"")
+        );
+    }
+}

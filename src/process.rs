@@ -1,0 +1,271 @@
+//! Processes as `/proc` shows them, and identities that outlive the reuse of a PID (R5, R18).
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+
+use crate::signals::Signal;
+
+/// A process for all of this boot: its PID and when it started, in clock ticks since boot (field
+/// 22 of `/proc/PID/stat`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    start: u64,
+}
+
+impl Identity {
+    pub(crate) fn of(pid: i32) -> io::Result<Identity> {
+        Ok(Identity {
+            pid,
+            start: Stat::of(pid)?.start,
+        })
+    }
+
+    pub(crate) fn of_this_process() -> io::Result<Identity> {
+        Identity::of(std::process::id() as i32)
+    }
+
+    /// `PID:START`, as the record has it.
+    pub(crate) fn parse(text: &str) -> Option<Identity> {
+        let (pid, start) = text.split_once(':')?;
+        let pid: i32 = pid.parse().ok()?;
+        (pid > 0).then_some(Identity {
+            pid,
+            start: start.parse().ok()?,
+        })
+    }
+
+    /// A hold on that very process, or `None` if it is gone.
+    ///
+    /// The start time is compared after the pidfd is open: what lives then is what the pidfd
+    /// names, so the PID cannot pass to another process in between (R18).
+    pub(crate) fn open(self) -> io::Result<Option<Process>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        let descriptor = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(descriptor) => descriptor,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let lives = match Stat::of(self.pid) {
+            Ok(stat) => stat.start == self.start && !stat.is_dead(),
+            Err(error) if is_gone(&error) => false,
+            Err(error) => return Err(error),
+        };
+        Ok(lives.then_some(Process {
+            pid: self.pid,
+            descriptor,
+        }))
+    }
+
+    pub(crate) fn is_alive(self) -> bool {
+        matches!(self.open(), Ok(Some(_)))
+    }
+}
+
+/// The process went away between two looks: its folder is not there, or reads as ESRCH.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.pid, self.start)
+    }
+}
+
+/// A hold on a process that is not our child: a pidfd, readable once the process has ended.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    descriptor: OwnedFd,
+}
+
+impl Process {
+    pub(crate) fn send(&self, signal: Signal) -> io::Result<()> {
+        let named = rustix::process::Signal::from_named_raw(signal.number())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(pidfd_send_signal(&self.descriptor, named)?)
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// What we read of `/proc/PID/stat`; proc(5).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    state: u8,
+    pub(crate) parent: i32,
+    pub(crate) session: i32,
+    start: u64,
+}
+
+impl Stat {
+    pub(crate) fn of(pid: i32) -> io::Result<Stat> {
+        let text = fs::read(format!("/proc/{pid}/stat"))?;
+        Stat::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The second field is the program's name in parentheses, which may hold anything, spaces and
+    /// parentheses too; the last `)` ends it.
+    fn parse(text: &[u8]) -> Option<Stat> {
+        let end = text.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Stat {
+            state: *fields.first()?.as_bytes().first()?,
+            parent: fields.get(1)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            start: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Ended, though perhaps not reaped yet.
+    fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// Waiting for something that a signal would interrupt.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.state == b'S'
+    }
+}
+
+/// What we read of `/proc/PID/status`; proc(5).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// The effective user.
+    pub(crate) user: u32,
+    pub(crate) blocked: u64,
+    pub(crate) ignored: u64,
+    pub(crate) caught: u64,
+}
+
+impl Status {
+    pub(crate) fn of(pid: i32) -> io::Result<Status> {
+        Ok(Status::parse(&fs::read_to_string(format!(
+            "/proc/{pid}/status"
+        ))?))
+    }
+
+    fn parse(text: &str) -> Status {
+        let mut status = Status::default();
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once(':') else {
+                continue;
+            };
+            let mut words = value.split_ascii_whitespace();
+            let mask = || u64::from_str_radix(value.trim(), 16).unwrap_or(0);
+            match key {
+                "Uid" => {
+                    status.user = words
+                        .nth(1)
+                        .and_then(|word| word.parse().ok())
+                        .unwrap_or(u32::MAX)
+                }
+                "SigBlk" => status.blocked = mask(),
+                "SigIgn" => status.ignored = mask(),
+                "SigCgt" => status.caught = mask(),
+                _ => {}
+            }
+        }
+        status
+    }
+}
+
+/// Whether `pid` is `ancestor` or descends from it. A process whose parents have died descends
+/// from whoever inherited it.
+pub(crate) fn descends_from(pid: i32, ancestor: i32) -> bool {
+    let mut current = pid;
+    // Parents are older than their children except where PIDs have wrapped; the bound only keeps
+    // a chain that changes under our eyes from leading in circles.
+    for _ in 0..4096 {
+        if current == ancestor {
+            return true;
+        }
+        match Stat::of(current) {
+            Ok(stat) if stat.parent > 0 => current = stat.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Processes that carry `variable` (a whole `NAME=value`) in their environment.
+pub(crate) fn with_variable(variable: &str) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|one| one == variable.as_bytes())
+    })
+    .collect()
+}
+
+/// This boot's id: PIDs and start times mean nothing beyond it.
+pub(crate) fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_mislead() {
+        let text = b"42 (a) 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 88123 1 2";
+        let expected = Stat {
+            state: b'S',
+            parent: 7,
+            session: 42,
+            start: 88123,
+        };
+        assert_eq!(Stat::parse(text), Some(expected));
+        assert_eq!(Stat::parse(b"42 (cut off) S 7"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn masks_and_the_effective_user_are_read() {
+        let text =
+            "Name:\tx\nUid:\t0\t65534\t0\t0\nSigBlk:\t0000000000000800\nSigIgn:\t1\nSigCgt:\tzz\n";
+        let expected = Status {
+            user: 65534,
+            blocked: 0x800,
+            ignored: 1,
+            caught: 0,
+        };
+        assert_eq!(Status::parse(text), expected);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_somebody_else() {
+        let own = Identity::of_this_process().unwrap();
+        assert!(own.is_alive());
+        let stranger = Identity {
+            start: own.start + 1,
+            ..own
+        };
+        assert!(stranger.open().unwrap().is_none());
+        assert_eq!(Identity::parse(&own.to_string()), Some(own));
+        for text in ["", "1", "1:", ":1", "-1:2", "0:2", "1:x"] {
+            assert_eq!(Identity::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Log lines: to stderr, one write each, never waiting for whoever reads them (R4).
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::net::{SendFlags, send};
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Volume {
+    /// Warnings only.
+    Quiet,
+    /// What happens to a generation.
+    Normal,
+    /// Also what the daemon says.
+    Verbose,
+}
+
+/// The voice of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    name: String,
+    volume: Volume,
+}
+
+impl Report {
+    pub(crate) fn new(name: String, volume: Volume) -> Report {
+        Report { name, volume }
+    }
+
+    /// Something that will not work as the administrator expects.
+    pub(crate) fn warn(&self, text: &str) {
+        write_line(&format!("{}: {text}", self.name));
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        if self.volume >= Volume::Normal {
+            write_line(&format!("{}: {text}", self.name));
+        }
+    }
+
+    pub(crate) fn detail(&self, text: &str) {
+        if self.volume >= Volume::Verbose {
+            write_line(&format!("{}: {text}", self.name));
+        }
+    }
+}
+
+/// An error of the program itself, where no service is running yet.
+pub(crate) fn complain(text: &str) {
+    write_line(&format!("seamless-run: {text}"));
+}
+
+/// A line that cannot be written at once is dropped: a log reader that has stopped, or a full pipe,
+/// must not stop a service. stderr is shared with the daemon, so it cannot be made non-blocking.
+fn write_line(text: &str) {
+    // What a daemon or a file name put into the text shall not pass for a line of its own; and a
+    // line that is longer than a page might not be taken by a pipe in one piece.
+    let printable = |char: char| if char.is_control() { ' ' } else { char };
+    let mut line: String = text.chars().map(printable).take(1000).collect();
+    line.push('\n');
+    let stderr = io::stderr();
+    // A socket (journald, say) can be asked not to wait for this one write; nothing else is a
+    // socket.
+    if send(
+        stderr.as_fd(),
+        line.as_bytes(),
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    ) != Err(rustix::io::Errno::NOTSOCK)
+    {
+        return;
+    }
+    let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    let room = poll(&mut writable, PollTimeout::ZERO);
+    if room.is_ok_and(|ready| ready > 0) {
+        // A dead pipe is an error that nobody is left to hear of.
+        let _ = stderr.lock().write_all(line.as_bytes());
+    }
+}
+
+/// The kernel's words for an error, without the number and the file name that std and tempfile add.
+pub(crate) fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_the_kernels_words() {
+        let error = io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        assert_eq!(cause(&error), "No space left on device");
+        let missing = tempfile::tempfile_in("/nowhere").unwrap_err();
+        assert_eq!(cause(&missing), "No such file or directory");
+        assert_eq!(cause(&io::Error::other("odd")), "odd");
+    }
+}
