@@ -5,6 +5,8 @@ use crate::environment::Launch;
 use crate::error::{Error, ErrorKind};
 use crate::keeper::Keeper;
 use crate::line::Line;
+#[cfg(doc)]
+use crate::requests::{Prepare, Request};
 use crate::seamless::{Seamless, Told};
 use crate::signals::{Arrived, Caught, Signals};
 use nix::libc;
@@ -40,20 +42,20 @@ impl Builder {
         self
     }
 
-    /// How long [`started`](Seamless::started) and [`Prepare::done`](crate::Prepare::done) wait for the launcher. Default: 10 s.
+    /// How long [`started`](Seamless::started) and [`Prepare::done`] wait for the launcher. Default: 10 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Without a launcher, the signal that means [`Request::Drain`](crate::Request::Drain) beside INT, instead of TERM. The predecessor is told
+    /// Without a launcher, the signal that means [`Request::Drain`] beside INT, instead of TERM. The predecessor is told
     /// with it too, so every version of a daemon should use the same. A launcher names its own.
     pub fn drain_signal(mut self, signal: i32) -> Self {
         self.drain = Some(signal);
         self
     }
 
-    /// Without a launcher, the signal that means [`Request::Prepare`](crate::Request::Prepare), instead of USR2. A launcher names its own.
+    /// Without a launcher, the signal that means [`Request::Prepare`], instead of USR2. A launcher names its own.
     pub fn prepare_signal(mut self, signal: i32) -> Self {
         self.prepare = Some(signal);
         self

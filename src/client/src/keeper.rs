@@ -23,8 +23,10 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn started(&self, limit: Duration) -> Result<(), Error> {
         let result = self.ask("started", limit);
-        result.map_err(|error| {
-            error.consequence("this daemon serves on, but it is not known to be ready")
+        result.map_err(|error| match error.kind() {
+            // The keeper has heard of it, and its words say what did not work.
+            ErrorKind::Refused => error.consequence("this daemon serves on"),
+            _ => error.consequence("this daemon serves on, but it is not known to be ready"),
         })
     }
 

@@ -96,11 +96,20 @@ pub(crate) enum Unreadable {
 /// The living generations, and what we do not understand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
+    /// The highest number that was given so far, to whoever may have gone by now.
+    last: u32,
     pub(crate) generations: Vec<Generation>,
     others: Vec<String>,
 }
 
 impl Record {
+    /// Adds a generation under the next number.
+    pub(crate) fn add(&mut self, daemon: Identity) {
+        let numbers = self.generations.iter().map(|generation| generation.number);
+        self.last = numbers.fold(self.last, u32::max).saturating_add(1);
+        self.generations.push(Generation::new(self.last, daemon));
+    }
+
     pub(crate) fn parse(text: &str, boot: &str) -> Result<Self, Unreadable> {
         let mut lines = text.lines();
         let version = lines
@@ -115,6 +124,8 @@ impl Record {
         for line in lines {
             if let Some(id) = line.strip_prefix("boot ") {
                 same_boot |= id == boot;
+            } else if let Some(last) = line.strip_prefix("last ") {
+                record.last = last.parse().unwrap_or(0);
             } else if let Some(generation) = Generation::parse(line) {
                 record.generations.push(generation);
             } else if !line.is_empty() {
@@ -129,7 +140,7 @@ impl Record {
     }
 
     pub(crate) fn render(&self, boot: &str) -> String {
-        let mut text = format!("{FORMAT} {MAJOR}.0\nboot {boot}\n");
+        let mut text = format!("{FORMAT} {MAJOR}.0\nboot {boot}\nlast {}\n", self.last);
         for generation in &self.generations {
             text += &format!(
                 "generation {} {}\n",
@@ -149,20 +160,18 @@ impl Record {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "seamless-record 1.3\nboot b\ngeneration 7 state=ready daemon=42:88 keeper=40:81 new=1\nlater x\n";
+    const TEXT: &str = "seamless-record 1.3\nboot b\nlast 9\ngeneration 7 state=ready daemon=42:88 keeper=40:81 new=1\nlater x\n";
 
     #[test]
     fn what_is_not_understood_survives() {
         let mut record = Record::parse(TEXT, "b").unwrap();
         record.generations[0].set_draining();
-        record
-            .generations
-            .push(Generation::new(8, Identity { pid: 5, start: 6 }));
+        record.add(Identity { pid: 5, start: 6 });
         assert_eq!(
             record.render("b"),
-            "seamless-record 1.0\nboot b\n\
+            "seamless-record 1.0\nboot b\nlast 10\n\
              generation 7 state=draining daemon=42:88 keeper=40:81 new=1\n\
-             generation 8 state=ready daemon=5:6\n\
+             generation 10 state=ready daemon=5:6\n\
              later x\n"
         );
     }

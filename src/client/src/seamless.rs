@@ -3,6 +3,8 @@
 use crate::builder::Builder;
 use crate::environment;
 use crate::error::Error;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::inbox::{Found, Hold, Inbox};
 use crate::line::Line;
 use crate::requests::{DrainRequested, Prepare, Request, Requests};
@@ -63,8 +65,8 @@ impl Seamless {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Environment`](crate::ErrorKind::Environment) if a variable is there but makes no sense (absence is not an error);
-    /// [`ErrorKind::Signal`](crate::ErrorKind::Signal) if a handler cannot be installed.
+    /// [`ErrorKind::Environment`] if a variable is there but makes no sense (absence is not an error);
+    /// [`ErrorKind::Signal`] if a handler cannot be installed.
     pub fn from_env() -> Result<Self, Error> {
         Builder::default().build()
     }
@@ -115,10 +117,10 @@ impl Seamless {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) with the launcher's words (the PID file cannot be written …), [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut)
-    /// after 10 s or what [`Builder::timeout`] says, [`ErrorKind::Gone`](crate::ErrorKind::Gone) if the launcher cannot be reached. Bare:
-    /// `Refused` if the PID file is supervised by a launcher, [`ErrorKind::PidFile`](crate::ErrorKind::PidFile) if what lies in its place is none,
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    /// [`ErrorKind::Refused`] with the launcher's words (the PID file cannot be written …), [`ErrorKind::TimedOut`]
+    /// after 10 s or what [`Builder::timeout`] says, [`ErrorKind::Gone`] if the launcher cannot be reached. Bare:
+    /// `Refused` if the PID file is supervised by a launcher, [`ErrorKind::PidFile`] if what lies in its place is none,
+    /// [`ErrorKind::Io`].
     pub fn started(&self) -> Result<(), Error> {
         let mut started = self
             .told
@@ -138,7 +140,7 @@ impl Seamless {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Gone`](crate::ErrorKind::Gone), [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) or [`ErrorKind::Io`](crate::ErrorKind::Io) if the launcher cannot be reached.
+    /// [`ErrorKind::Gone`], [`ErrorKind::TimedOut`] or [`ErrorKind::Io`] if the launcher cannot be reached.
     pub fn status(&self, text: &str) -> Result<(), Error> {
         self.hold.inbox().line().status(text)
     }
@@ -207,7 +209,7 @@ impl Seamless {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if there are no descriptors left.
+    /// [`ErrorKind::Io`] if there are no descriptors left.
     pub fn requests(&self) -> Result<Requests, Error> {
         Requests::new(&self.hold, self.told.limit)
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::sys::{self, Disposition};
+#[cfg(any(test, target_os = "linux"))]
 use nix::libc;
 use nix::sys::signal::Signal;
 use signal_hook::SigId;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::files;
-use crate::record::{Generation, Identity, Record, Unreadable};
+use crate::record::{Identity, Record, Unreadable};
 use crate::sys;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
@@ -47,15 +47,7 @@ pub(crate) fn succeed(pid_file: &Path, drain_signal: i32) -> Result<(), Error> {
     };
     let mut record = believed(&record_file, &boot)?;
     let predecessors = living(&mut record, daemon);
-    let number = record
-        .generations
-        .iter()
-        .map(|generation| generation.number)
-        .max()
-        .unwrap_or(0);
-    record
-        .generations
-        .push(Generation::new(number.saturating_add(1), daemon));
+    record.add(daemon);
 
     // We are in the record before anybody is told: whatever becomes of us from here on, the next one finds us. And a
     // predecessor is marked only once it was told: marked too early it might never be, and would serve for ever.

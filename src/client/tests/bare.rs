@@ -57,7 +57,7 @@ impl Stranger {
         support::identity(self.0.id())
     }
 
-    /// Which signal ended it: PROF if we are the first to send it one. A pending TERM has the lower number, and wins.
+    /// Which signal ended it: PROF, if nobody has sent it one before. The first deadly signal decides as it is sent.
     fn ended_by(&mut self) -> Option<Signal> {
         kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), SIGPROF).unwrap();
         self.0
@@ -129,7 +129,7 @@ fn the_first_writes_its_files() {
     );
     let record = fs::read_to_string(directory.path("app.pid.record")).unwrap();
     let expected = format!(
-        "seamless-record 1.0\nboot {}\ngeneration 1 state=ready daemon={}\n",
+        "seamless-record 1.0\nboot {}\nlast 1\ngeneration 1 state=ready daemon={}\n",
         boot(),
         daemon.identity()
     );
@@ -151,7 +151,7 @@ fn the_second_succeeds_the_first_and_the_third_only_the_second() {
     daemons[0].expect("drained");
     let record = fs::read_to_string(directory.path("app.pid.record")).unwrap();
     let expected = format!(
-        "seamless-record 1.0\nboot {}\ngeneration 1 state=draining daemon={}\ngeneration 2 state=ready daemon={}\n",
+        "seamless-record 1.0\nboot {}\nlast 2\ngeneration 1 state=draining daemon={}\ngeneration 2 state=ready daemon={}\n",
         boot(),
         daemons[0].identity(),
         daemons[1].identity()
@@ -162,12 +162,12 @@ fn the_second_succeeds_the_first_and_the_third_only_the_second() {
         format!("{}\n", daemons[1].pid())
     );
 
-    // The first one has no handler any more: a second TERM would end it, and it would not hear of PROF.
+    // Without a handle a second TERM would end it, before PROF does.
     assert_eq!(daemons[0].ask("forget"), "forgotten");
     assert_eq!(daemons[2].ask("started"), "ok");
     assert_eq!(daemons[1].ask("wait"), "drained");
     daemons[0].signal(SIGPROF);
-    assert_eq!(daemons[0].wait().signal(), Some(SIGPROF as i32));
+    assert_eq!(daemons[0].ended_by(), Some(SIGPROF));
     // Once only: the third is known by its own call.
     assert_eq!(daemons[2].ask("started"), "ok");
     let record = fs::read_to_string(directory.path("app.pid.record")).unwrap();
@@ -179,13 +179,13 @@ fn the_second_succeeds_the_first_and_the_third_only_the_second() {
         "{record}"
     );
 
-    // Who is dead is no longer in it.
-    assert!(daemons[1].wait().success() && daemons[2].wait().success());
+    // Who is dead is no longer in it; its number is not given again.
+    assert!(daemons[1].leave().success() && daemons[2].leave().success());
     let mut last = with_pid_file(&directory);
     assert_eq!(last.ask("started"), "ok");
     let record = fs::read_to_string(directory.path("app.pid.record")).unwrap();
-    assert_eq!(record.lines().count(), 3, "{record}");
-    assert!(record.contains("generation 1 state=ready"), "{record}");
+    assert_eq!(record.lines().count(), 4, "{record}");
+    assert!(record.contains("generation 4 state=ready"), "{record}");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_recorded_daemon_is_told_and_what_is_not_understood_is_kept() {
     let line = "generation 7 new=word state=ready daemon=PID:START more=1\nfuture line";
     let (signal, record) = stranger_in_record(line, |_| {});
     assert_eq!(signal, Some(SIGTERM));
-    let line = record.lines().nth(2).unwrap();
+    let line = record.lines().nth(3).unwrap();
     assert!(
         line.starts_with("generation 7 state=draining new=word daemon=")
             && line.ends_with(" more=1"),

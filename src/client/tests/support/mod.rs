@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -105,7 +106,16 @@ impl Daemon {
         kill(self.pid(), signal).unwrap();
     }
 
-    pub(crate) fn wait(&mut self) -> ExitStatus {
+    /// Which signal ends it. Its input stays open meanwhile: at its end it would leave by itself.
+    pub(crate) fn ended_by(&mut self) -> Option<Signal> {
+        let status = self.child.wait().unwrap();
+        status
+            .signal()
+            .map(|number| Signal::try_from(number).unwrap())
+    }
+
+    /// Lets it leave by itself.
+    pub(crate) fn leave(&mut self) -> ExitStatus {
         self.commands = None;
         self.child.wait().unwrap()
     }
