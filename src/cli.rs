@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::daemon::Command;
 use crate::departure::{FAILED, verb};
@@ -141,27 +141,38 @@ fn parse_with<Arguments: Parser>(
 ) -> Result<Arguments, Refusal> {
     Arguments::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Answer(error.to_string()),
-        _ => Refusal::Complaint(in_one_line(&error.to_string()), status),
+        _ => Refusal::Complaint(in_one_line(&error), status),
     })
 }
 
-/// clap says it in paragraphs: the error, what it is about, tips, the usage. People who read a
-/// service's log want one line.
-fn in_one_line(text: &str) -> String {
-    let mut said = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        match line.split_once(": ") {
-            Some(("For more information, try '--help'.", _)) | Some(("Usage", _)) => break,
-            Some(("error" | "tip", words)) => said.push(words.to_owned()),
-            _ if line.starts_with(['-', '<']) => said.push(line.to_owned()),
-            _ => said.push(line.trim_start_matches("error: ").to_owned()),
-        }
-    }
+/// clap says it in paragraphs; people who read a service's log want one line.
+fn in_one_line(error: &clap::Error) -> String {
+    let named = |kind| match error.get(kind) {
+        Some(ContextValue::String(name)) => Some(name.clone()),
+        Some(ContextValue::Strings(names)) => Some(names.join(" ")),
+        _ => None,
+    };
+    let text = error.to_string();
     let usage = text
         .lines()
         .find_map(|line| line.trim().strip_prefix("Usage: "));
-    said.extend(usage.map(|usage| format!("use: {usage}")));
-    said.join("; ").replace(":;", "")
+    let usage = usage.unwrap_or("see --help");
+    match (error.kind(), named(ContextKind::InvalidArg)) {
+        (ErrorKind::MissingRequiredArgument, Some(missing)) => {
+            format!("{missing} is missing; use: {usage}")
+        }
+        (ErrorKind::UnknownArgument, Some(unknown)) => match named(ContextKind::SuggestedArg) {
+            Some(meant) => format!("unknown option {unknown}; is {meant} meant?"),
+            None => format!("unknown option {unknown}; a command of that name comes after --"),
+        },
+        _ => {
+            let first = text.lines().next().unwrap_or_default();
+            format!(
+                "{}; see --help",
+                first.strip_prefix("error: ").unwrap_or(first)
+            )
+        }
+    }
 }
 
 /// From what was typed to what is meant.

@@ -2,13 +2,13 @@
 //! life.
 //!
 //! It takes hold of the files, starts the daemon ([`Keeper::begin`]), and from then on turns what
-//! happens into events, asks [`step`] what they mean, and does it. Once the daemon runs, no error
+//! happens into events, asks [`step()`] what they mean, and does it. Once the daemon runs, no error
 //! ends the loop (R4).
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod commit;
 mod words;
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,9 @@ use crate::cli::Service;
 use crate::daemon::{Daemon, Environment};
 use crate::departure::{Ending, FAILED};
 use crate::events;
-use crate::files::{Claim, Entry, Files, Lock, Record, State};
+use crate::files::{Claim, Files, Lock, Record, State};
 use crate::generation::{Action, Event, Phase, PrepareWhen, Reception, Voice, step};
-use crate::launcher::let_go_of_inherited;
+use crate::inherited;
 use crate::link::{Heard, Link, Word};
 use crate::notify::{Answer, Message, NotifySocket, Received, Statement};
 use crate::predecessors::Predecessors;
@@ -37,7 +37,7 @@ const LIFE_THAT_COUNTS: Duration = Duration::from_secs(10);
 const MESSAGES_AT_ONCE: usize = 32;
 
 /// Runs a generation from its start to its end. This is the child of the launcher's fork.
-pub(crate) fn run(service: Service, mut link: Link, launcher: i32, mask: &SigSet) -> ! {
+pub(crate) fn run(service: Service, mut link: Link, launcher: Identity, mask: &SigSet) -> ! {
     match Keeper::begin(service, &mut link, launcher, mask) {
         Ok(keeper) => keeper.live(link),
         Err(error) => {
@@ -65,7 +65,9 @@ struct Keeper {
     lock: Option<Lock>,
     number: u32,
     identity: Identity,
-    launcher: Option<Identity>,
+    launcher: Identity,
+    /// The launcher has neither been told to leave nor been lost.
+    supervised: bool,
     phase: Phase,
     daemon: Daemon,
     /// Whether the daemon has said that it is ready, or only lived long enough (R13).
@@ -100,19 +102,24 @@ struct Wake {
 
 impl Keeper {
     /// From nothing to a daemon that runs. An error here leaves nothing behind.
-    fn begin(service: Service, link: &mut Link, launcher: i32, mask: &SigSet) -> Result<Keeper> {
+    fn begin(
+        service: Service,
+        link: &mut Link,
+        launcher: Identity,
+        mask: &SigSet,
+    ) -> Result<Keeper> {
         nix::unistd::setsid().context("cannot make a session")?;
         nix::sys::prctl::set_name(c"seamless-keeper").context("cannot name the keeper")?;
         let report = Report::new(service.name.clone(), service.volume);
-        let identity = Identity::of_this_process().context("cannot read /proc")?;
+        let identity = Identity::of_this_process()?;
 
         let files = Files::beside(&service.pid_file);
         let Claim {
             lock,
             record,
-            next: number,
             named,
         } = files.claim(&report)?;
+        let number = record.last;
         let predecessors = Predecessors::from_record(&record);
         let notify = NotifySocket::open().context("cannot open a notify socket")?;
         let pid_file_watch = PidFileWatch::open(&files)
@@ -129,7 +136,7 @@ impl Keeper {
 
         let own_pid = identity.pid;
         let mut environment = Environment::new(
-            launcher,
+            launcher.pid,
             own_pid,
             &service.pid_file,
             number,
@@ -148,7 +155,8 @@ impl Keeper {
             .then(|| started + LIFE_THAT_COUNTS);
         let mut keeper = Keeper {
             phase: Phase::starting(predecessors.any_serves(), assume_ready),
-            launcher: Identity::of(launcher).ok(),
+            launcher,
+            supervised: true,
             lock: Some(lock),
             said_ready: false,
             told_by_daemon: None,
@@ -182,22 +190,23 @@ impl Keeper {
         let mut keep = self.sources();
         keep.push(link.as_fd());
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
-        let_go_of_inherited(&keep).or_else(|error| {
+        if let Err(error) = inherited::let_go(&keep) {
             self.report.warn(&format!(
-                "{error:#}; the supervisor may wait for the keeper to let go"
+                "the keeper cannot let go of what it inherited: {}",
+                cause(&error)
             ));
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     fn live(mut self, mut link: Link) -> ! {
         while self.phase != Phase::Gone {
             let room = link.is_behind().then(|| link.as_fd());
             let mut sources = self.sources();
-            sources.push(link.as_fd());
+            sources.extend(link.to_watch());
             events::wait(&sources, room, self.phase.deadline());
             link.flush();
-            let wake = self.read(&link);
+            let wake = self.read(&mut link);
             self.act(wake, &mut link);
         }
         // The daemon's lock, files and socket are let go before the launcher reads its last word:
@@ -217,14 +226,12 @@ impl Keeper {
 
     /// Reads everything that waits, the senders of messages first: while the daemon is not reaped,
     /// its PID is its own.
-    fn read(&mut self, link: &Link) -> Wake {
+    fn read(&mut self, link: &mut Link) -> Wake {
         let mut wake = Wake::default();
         for _ in 0..MESSAGES_AT_ONCE {
             match self.notify.receive(self.daemon.pid()) {
                 Received::Message(message, answer) => wake.messages.push((message, answer)),
-                Received::Refused => self
-                    .report
-                    .detail("a message from somebody else, or of no meaning, was dropped"),
+                Received::Refused { sender } => self.report_refused(sender),
                 Received::NothingYet => break,
             }
         }
@@ -273,8 +280,12 @@ impl Keeper {
             link.say(Word::Handled(signal));
         }
         if let Some(ending) = wake.ending {
-            self.report_end(ending);
+            let unasked = self.report_end(ending);
             self.apply(Event::DaemonEnded(ending), link);
+            if unasked && ending == Ending::Exited(0) {
+                // After the launcher was told to leave: it looks at every process there is.
+                self.report_background();
+            }
         }
         if wake.predecessors_gone {
             self.apply(Event::PredecessorsGone, link);
@@ -294,7 +305,7 @@ impl Keeper {
             self.signalled(signal, value, meanings.of(signal), link);
             link.say(Word::Handled(signal));
         }
-        if wake.launcher_lost && self.launcher.take().is_some() {
+        if wake.launcher_lost && std::mem::take(&mut self.supervised) {
             self.apply(Event::LauncherLost, link);
         }
         if self
@@ -408,10 +419,16 @@ impl Keeper {
                 self.report.note(&self.words_on_prepare());
                 self.send(self.service.prepare_signal, None);
             }
-            Action::Drain => self.send(Signal::TERM, None),
+            Action::Drain => {
+                self.send(Signal::TERM, None);
+                self.mark_draining(|entry| entry.number == self.number);
+            }
             Action::Kill => self.send(Signal::KILL, None),
             Action::Commit => self.commit(),
-            Action::DrainPredecessors => self.predecessors.drain(Signal::TERM, None, &self.report),
+            Action::DrainPredecessors => {
+                self.predecessors.drain(Signal::TERM, None, &self.report);
+                self.mark_draining(|entry| entry.number != self.number);
+            }
             Action::Detach => self.lock = None,
             Action::LeaveDetached => self.dismiss(Ending::Exited(0), link),
             Action::LeaveWith(ending) => self.dismiss(ending, link),
@@ -422,7 +439,7 @@ impl Keeper {
 
     /// The launcher's end of the link will close, and that is no loss.
     fn dismiss(&mut self, ending: Ending, link: &mut Link) {
-        if self.launcher.take().is_some() {
+        if std::mem::take(&mut self.supervised) {
             link.say(Word::Leave(ending));
         }
     }
@@ -434,101 +451,6 @@ impl Keeper {
                 "cannot send {signal} to {name}: {}",
                 cause(&error)
             ));
-        }
-    }
-
-    /// R11: the PID file, then the predecessors. What cannot be written is said, and the daemon
-    /// serves all the same (R4).
-    fn commit(&mut self) {
-        self.pid_file_watch = None;
-        self.report.note(&self.words_on_commit());
-        self.predecessors.forget_dead();
-        let written = self.with_lock(|keeper, lock| {
-            if keeper.files.found() != crate::files::Found::Pid(keeper.daemon.pid()) {
-                keeper.files.write_pid(lock, keeper.daemon.pid())?;
-            }
-            // A daemon whose life was taken for readiness never said it, and so the next one
-            // cannot be waited for either (R13).
-            let own = if keeper.said_ready {
-                State::Ready
-            } else {
-                State::Starting
-            };
-            let mut record = keeper.record_of_others()?;
-            record
-                .generations
-                .iter_mut()
-                .for_each(|entry| entry.state = State::Draining);
-            record.generations.push(keeper.entry(own));
-            keeper.files.write_record(lock, &record)
-        });
-        self.commit_failure = match written {
-            Ok(Some(())) => None,
-            Ok(None) => Some("a successor has taken over already".to_owned()),
-            Err(error) => Some(format!("{error:#}; a successor may not find this daemon")),
-        };
-        if let Some(failure) = &self.commit_failure {
-            self.report.warn(failure);
-        }
-        self.predecessors
-            .drain(Signal::TERM, self.told_by_daemon, &self.report);
-        self.predecessors = Predecessors::default();
-    }
-
-    /// R21: takes back what this generation wrote, unless it is a successor's by now.
-    fn clean_up(&mut self) {
-        let cleaned = self.with_lock(|keeper, lock| {
-            if keeper.files.found() == crate::files::Found::Pid(keeper.daemon.pid()) {
-                keeper.files.remove_pid_file(lock)?;
-            }
-            let record = keeper.record_of_others()?;
-            keeper.files.write_record(lock, &record)
-        });
-        if let Err(error) = cleaned {
-            self.report.warn(&format!(
-                "{error:#}; the next start will find a stale file there"
-            ));
-        }
-        self.lock = None;
-    }
-
-    /// Does it while holding the lock; `None` if somebody else has it.
-    fn with_lock<T>(&self, write: impl FnOnce(&Keeper, &Lock) -> Result<T>) -> Result<Option<T>> {
-        let taken;
-        let lock = match &self.lock {
-            Some(lock) => lock,
-            None => {
-                taken = Lock::try_take(&self.files.lock)?;
-                match &taken {
-                    Some(lock) => lock,
-                    None => return Ok(None),
-                }
-            }
-        };
-        write(self, lock).map(Some)
-    }
-
-    /// The living generations but this one, as the file has them now.
-    fn record_of_others(&self) -> io::Result<Record> {
-        let mut record = match self.files.read_record() {
-            Ok(record) => record,
-            Err(_) => Record::of_this_boot()?,
-        };
-        record
-            .generations
-            .retain(|entry| entry.daemon != self.daemon.identity);
-        record.retain_living();
-        Ok(record)
-    }
-
-    fn entry(&self, state: State) -> Entry {
-        Entry {
-            number: self.number,
-            state,
-            daemon: self.daemon.identity,
-            keeper: Some(self.identity),
-            launcher: self.launcher,
-            unknown: Vec::new(),
         }
     }
 }

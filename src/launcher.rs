@@ -4,21 +4,21 @@
 //! nothing, so that it may be killed at any time. What it must not do is lose a signal: each one
 //! stays pending in the kernel until the keeper has dealt with the one of its kind before (R24).
 
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::ForkResult;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::cli::Service;
 use crate::departure::{Ending, FAILED};
+use crate::inherited;
 use crate::keeper;
 use crate::link::{Heard, Link, Word};
-use crate::report::{Report, complain};
+use crate::process::Identity;
+use crate::report::{Report, cause, complain};
 use crate::signals::{self, Signal};
 use crate::sys;
 
@@ -35,40 +35,33 @@ pub(crate) fn run(service: Service) -> Ending {
 }
 
 fn launch(service: Service) -> Result<Ending> {
-    let inherited = block_signals()?;
+    let inherited = inherited::block_signals()?;
     sys::watch_children();
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let wanted = signals::set_of(signals::all_that_can_be_caught());
+    let signals = SignalFd::with_flags(&wanted, flags).context("cannot make a signalfd")?;
     let (link, keepers_link) = Link::pair().context("cannot make a socket pair")?;
-    let launcher = std::process::id() as i32;
+    // Before the fork: a launcher that is KILLed right after it could not be looked at any more.
+    let launcher = Identity::of_this_process()?;
     match sys::fork().context("cannot fork")? {
         ForkResult::Child => {
-            drop(link);
+            drop((link, signals));
             keeper::run(service, keepers_link, launcher, &inherited)
         }
         ForkResult::Parent { child } => {
             drop(keepers_link);
-            Launcher::new(service, link, child.as_raw())?.pass_on()
+            let report = Report::new(service.name, service.volume);
+            let keeper = child.as_raw();
+            let launcher = Launcher {
+                link,
+                keeper,
+                signals,
+                on_their_way: Vec::new(),
+                report,
+            };
+            Ok(launcher.pass_on())
         }
     }
-}
-
-/// From here on every signal waits until somebody reads it. Gives the mask as it was, for the
-/// daemon (R1).
-fn block_signals() -> Result<SigSet> {
-    let all = signals::set_of(signals::all_that_can_be_caught());
-    all.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
-        .context("cannot block signals")
-}
-
-/// Lets go of what was inherited but stderr (R2): a copy would keep a log pipe, a lock or a mounted
-/// directory alive.
-pub(crate) fn let_go_of_inherited(keep: &[BorrowedFd<'_>]) -> Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
-    drop(null);
-    sys::close_all_but(keep).context("cannot close inherited descriptors")?;
-    std::env::set_current_dir("/")?;
-    Ok(())
 }
 
 struct Launcher {
@@ -81,26 +74,16 @@ struct Launcher {
 }
 
 impl Launcher {
-    fn new(service: Service, link: Link, keeper: i32) -> Result<Launcher> {
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals =
-            SignalFd::with_flags(&signals::set_of(signals::all_that_can_be_caught()), flags)
-                .context("cannot make a signalfd")?;
-        let_go_of_inherited(&[link.as_fd(), signals.as_fd()])?;
-        let report = Report::new(service.name, service.volume);
-        Ok(Launcher {
-            link,
-            keeper,
-            signals,
-            on_their_way: Vec::new(),
-            report,
-        })
-    }
-
-    fn pass_on(mut self) -> Result<Ending> {
+    fn pass_on(mut self) -> Ending {
+        if let Err(error) = inherited::let_go(&[self.link.as_fd(), self.signals.as_fd()]) {
+            self.report.warn(&format!(
+                "the launcher cannot let go of what it inherited: {}",
+                cause(&error)
+            ));
+        }
         loop {
             if let Some(ending) = self.hear() {
-                return Ok(ending);
+                return ending;
             }
             self.pass_signals_on();
             self.link.flush();
@@ -147,6 +130,11 @@ impl Launcher {
                 Some(signal) if signal != Signal::CHLD => signal,
                 _ => continue,
             };
+            // A shell starts what is in the background with INT and QUIT ignored, so that the
+            // terminal's do not reach it. One that somebody sent is meant.
+            if info.ssi_code == nix::libc::SI_KERNEL && sys::is_ignored(signal.number()) {
+                continue;
+            }
             let queued = info.ssi_code == nix::libc::SI_QUEUE;
             self.on_their_way.push(signal);
             self.listen_again();

@@ -63,6 +63,7 @@ impl Word {
 pub(crate) struct Link {
     socket: OwnedFd,
     unsent: VecDeque<Word>,
+    ended: bool,
 }
 
 /// What reading gave.
@@ -81,6 +82,7 @@ impl Link {
         let end = |socket| Link {
             socket,
             unsent: VecDeque::new(),
+            ended: false,
         };
         Ok((end(one), end(other)))
     }
@@ -96,6 +98,9 @@ impl Link {
     }
 
     pub(crate) fn flush(&mut self) {
+        if self.ended {
+            self.unsent.clear();
+        }
         while let Some(word) = self.unsent.front() {
             match send(&self.socket, &word.encode(), SendFlags::NOSIGNAL) {
                 Err(Errno::AGAIN) => return,
@@ -106,7 +111,22 @@ impl Link {
         }
     }
 
-    pub(crate) fn hear(&self) -> Heard {
+    /// What to wait for: nothing once the other end is gone, which would be readable for ever.
+    pub(crate) fn to_watch(&self) -> Option<BorrowedFd<'_>> {
+        (!self.ended).then(|| self.socket.as_fd())
+    }
+
+    pub(crate) fn hear(&mut self) -> Heard {
+        let heard = if self.ended {
+            Heard::End
+        } else {
+            self.receive()
+        };
+        self.ended = heard == Heard::End;
+        heard
+    }
+
+    fn receive(&self) -> Heard {
         let mut bytes = [0; LENGTH];
         loop {
             match recv(&self.socket, &mut bytes, RecvFlags::empty()) {
@@ -147,14 +167,19 @@ mod tests {
 
     #[test]
     fn every_word_arrives_as_it_was_said() {
-        let (mut one, other) = Link::pair().unwrap();
+        let (mut one, mut other) = Link::pair().unwrap();
         for word in words() {
             one.say(word);
             assert_eq!(other.hear(), Heard::Word(word));
         }
         assert_eq!(other.hear(), Heard::NothingYet);
+        assert!(other.to_watch().is_some());
         drop(one);
         assert_eq!(other.hear(), Heard::End);
+        assert!(
+            other.to_watch().is_none(),
+            "an end is no event that comes again"
+        );
     }
 
     #[test]
@@ -169,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_kept_in_order() {
-        let (mut one, other) = Link::pair().unwrap();
+        let (mut one, mut other) = Link::pair().unwrap();
         let mut said = 0;
         while !one.is_behind() {
             one.say(Word::Leave(Ending::Exited(said)));

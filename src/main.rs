@@ -11,6 +11,7 @@ mod departure;
 mod events;
 mod files;
 mod generation;
+mod inherited;
 mod keeper;
 mod launcher;
 mod link;

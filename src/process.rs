@@ -1,10 +1,12 @@
 //! Processes as `/proc` shows them, and identities that outlive the reuse of a PID (R5, R18).
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::signals::Signal;
@@ -25,8 +27,14 @@ impl Identity {
         })
     }
 
-    pub(crate) fn of_this_process() -> io::Result<Identity> {
-        Identity::of(std::process::id() as i32)
+    /// This process's own, and with it the proof that `/proc` shows our PIDs.
+    pub(crate) fn of_this_process() -> Result<Identity> {
+        let own = std::process::id() as i32;
+        let shown = fs::read_link("/proc/self").context("cannot read /proc/self")?;
+        if shown.as_os_str().to_str() != Some(&own.to_string()) {
+            bail!("/proc belongs to another PID namespace; mount it anew in this one");
+        }
+        Identity::of(own).context("cannot read this process's start time in /proc")
     }
 
     /// `PID:START`, as the record has it.
@@ -47,7 +55,7 @@ impl Identity {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return Ok(None);
         };
-        let descriptor = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(descriptor) => descriptor,
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -64,7 +72,8 @@ impl Identity {
     }
 
     pub(crate) fn is_alive(self) -> bool {
-        matches!(self.open(), Ok(Some(_)))
+        // What cannot be told is not taken for dead: it would be forgotten.
+        !matches!(self.open(), Ok(None))
     }
 }
 
@@ -152,9 +161,9 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn of(pid: i32) -> io::Result<Status> {
-        Ok(Status::parse(&fs::read_to_string(format!(
-            "/proc/{pid}/status"
-        ))?))
+        // The name in it is any bytes that the process likes.
+        let text = fs::read(format!("/proc/{pid}/status"))?;
+        Ok(Status::parse(&String::from_utf8_lossy(&text)))
     }
 
     fn parse(text: &str) -> Status {
@@ -180,6 +189,28 @@ impl Status {
         }
         status
     }
+}
+
+/// Whether the process is in a sigwait(3) for that signal (its bit). While it waits, the kernel does
+/// not show the signal as blocked; but it shows the call, and the set that is waited for is in the
+/// process's memory.
+pub(crate) fn waits_for(pid: i32, bit: u64) -> bool {
+    let look = || -> Option<bool> {
+        let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+        let mut words = text.split_ascii_whitespace();
+        let number: nix::libc::c_long = words.next()?.parse().ok()?;
+        if number != nix::libc::SYS_rt_sigtimedwait {
+            return Some(false);
+        }
+        let address = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+        let mut set = [0; 8];
+        File::open(format!("/proc/{pid}/mem"))
+            .ok()?
+            .read_exact_at(&mut set, address)
+            .ok()?;
+        Some(u64::from_ne_bytes(set) & bit != 0)
+    };
+    look().unwrap_or(false)
 }
 
 /// Whether `pid` is `ancestor` or descends from it. A process whose parents have died descends

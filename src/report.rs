@@ -1,9 +1,11 @@
 //! Log lines: to stderr, one write each, never waiting for whoever reads them (R4).
 
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use rustix::net::{SendFlags, send};
 
 /// How much is said.
@@ -61,13 +63,16 @@ fn write_line(text: &str) {
     let mut line: String = text.chars().map(printable).take(1000).collect();
     line.push('\n');
     let stderr = io::stderr();
-    // A socket (journald, say) can be asked not to wait for this one write; nothing else is a
-    // socket.
-    if send(
-        stderr.as_fd(),
-        line.as_bytes(),
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-    ) != Err(rustix::io::Errno::NOTSOCK)
+    let text = line.as_bytes();
+    // A socket (journald, say) and a pipe can be asked not to wait for this one write.
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    if send(stderr.as_fd(), text, flags) != Err(Errno::NOTSOCK) {
+        return;
+    }
+    let is_pipe =
+        fstat(&stderr).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    let now = [IoSlice::new(text)];
+    if is_pipe && pwritev2(&stderr, &now, u64::MAX, ReadWriteFlags::NOWAIT) != Err(Errno::OPNOTSUPP)
     {
         return;
     }
@@ -75,7 +80,7 @@ fn write_line(text: &str) {
     let room = poll(&mut writable, PollTimeout::ZERO);
     if room.is_ok_and(|ready| ready > 0) {
         // A dead pipe is an error that nobody is left to hear of.
-        let _ = stderr.lock().write_all(line.as_bytes());
+        let _ = stderr.lock().write_all(text);
     }
 }
 

@@ -8,9 +8,10 @@
     reason = "the one room for it; every block says why it is sound"
 )]
 
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use nix::libc;
@@ -43,7 +44,8 @@ extern "C" fn look_before_main() {
     BEFORE_MAIN.store(seen, Relaxed);
 }
 
-fn is_ignored(signal: libc::c_int) -> bool {
+/// Whether this process ignores the signal, as its parent left it: nothing here changes that.
+pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: with no new action, sigaction only fills in the old one, which it has done where it
     // returns 0.
@@ -95,6 +97,24 @@ pub(crate) fn restore_what_was_found() {
 pub(crate) fn fork() -> nix::Result<ForkResult> {
     // SAFETY: there is no other thread that could hold a lock (of the allocator, say) across it.
     unsafe { nix::unistd::fork() }
+}
+
+/// The environment as it is, `environ(7)`; std leaves out what has no name.
+pub(crate) fn environment() -> Vec<CString> {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    let mut all = Vec::new();
+    // SAFETY: environ is null or an array of strings that ends with a null; no other thread changes
+    // it, and nobody here does.
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            all.push(CStr::from_ptr(*next).to_owned());
+            next = next.add(1);
+        }
+    }
+    all
 }
 
 /// `kill(2)` with any signal number, real-time ones too. Only for a child that has not been reaped
@@ -166,6 +186,92 @@ fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     // SAFETY: what is closed was inherited and belongs to no object of this process: every
     // descriptor that one owns is among those that the caller keeps.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } as libc::c_int)
+}
+
+/// A datagram with what the kernel says of it.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) length: usize,
+    /// Nothing of the text was cut off.
+    pub(crate) whole: bool,
+    pub(crate) sender: Option<Sender>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// Who sent it, as the kernel knows it (SO_PASSCRED).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    /// 0 for a process that this PID namespace cannot see.
+    pub(crate) pid: i32,
+    pub(crate) user: u32,
+}
+
+/// `recvmsg(2)`, without waiting. Every descriptor that came along is owned by the result.
+///
+/// nix loses those of a message that brought too many, and rustix takes a PID of 0 for impossible:
+/// either is somebody else's to bring about.
+pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Datagram> {
+    /// Room for the credentials and for as many descriptors as one message can bring (253).
+    #[repr(C)]
+    union Control {
+        _aligned: libc::cmsghdr,
+        bytes: [u8; 2048],
+    }
+    let mut control = Control { bytes: [0; 2048] };
+    let mut text = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all zeroes is a valid msghdr: no name, no data, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut text;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header describes two buffers that live until the end of this function.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let Ok(length) = usize::try_from(length) else {
+        return Err(io::Error::last_os_error());
+    };
+
+    let whole = header.msg_flags & libc::MSG_TRUNC == 0;
+    let mut datagram = Datagram {
+        length,
+        whole,
+        sender: None,
+        descriptors: Vec::new(),
+    };
+    // SAFETY: the kernel filled in the control buffer up to the length that it put into the header,
+    // which is what the CMSG functions stay within; the buffer is aligned as a cmsghdr is, and the
+    // data of one is read unaligned, within its length. A descriptor in it is new, and ours alone.
+    unsafe {
+        let mut item = libc::CMSG_FIRSTHDR(&raw const header);
+        while let Some(found) = item.as_ref() {
+            let data = libc::CMSG_DATA(item);
+            let whole: usize = found.cmsg_len as _;
+            let size = whole.saturating_sub(libc::CMSG_LEN(0) as usize);
+            match (found.cmsg_level, found.cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if size >= size_of::<libc::ucred>() => {
+                    let sender: libc::ucred = data.cast::<libc::ucred>().read_unaligned();
+                    datagram.sender = Some(Sender {
+                        pid: sender.pid,
+                        user: sender.uid,
+                    });
+                }
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                    let count = size / size_of::<RawFd>();
+                    for index in 0..count {
+                        let descriptor = data.cast::<RawFd>().add(index).read_unaligned();
+                        datagram.descriptors.push(OwnedFd::from_raw_fd(descriptor));
+                    }
+                }
+                _ => {}
+            }
+            item = libc::CMSG_NXTHDR(&raw const header, item);
+        }
+    }
+    Ok(datagram)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -6,6 +6,16 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use crate::signals::Signal;
+use crate::sys;
+
+const OURS: [&str; 6] = [
+    "SEAMLESS",
+    "SEAMLESS_PID_FILE",
+    "SEAMLESS_GENERATION",
+    "SEAMLESS_PREPARE_SIGNAL",
+    "SEAMLESS_DRAIN_SIGNAL",
+    "NOTIFY_SOCKET",
+];
 
 /// The variables that differ from the launcher's own.
 #[derive(Debug)]
@@ -16,7 +26,6 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// `prepare` and `drain` are given where they are not USR2 and TERM.
     pub(crate) fn new(
         launcher: i32,
         keeper: i32,
@@ -50,36 +59,30 @@ impl Environment {
     }
 
     /// As execve(2) wants it, in a process that knows its PID. A launcher may itself run under
-    /// another one, so whatever is in the environment already under our names is replaced.
+    /// another one, so whatever is there already under our names goes.
     pub(super) fn for_daemon(&self, daemon: i32) -> Vec<CString> {
-        let ours = |name: &OsString| {
-            let named = |known: &str| name.as_os_str() == known;
-            name.to_string_lossy().starts_with("SEAMLESS")
-                && [
-                    "SEAMLESS",
-                    "SEAMLESS_PID_FILE",
-                    "SEAMLESS_GENERATION",
-                    "SEAMLESS_PREPARE_SIGNAL",
-                    "SEAMLESS_DRAIN_SIGNAL",
-                ]
-                .into_iter()
-                .any(named)
-                || named("NOTIFY_SOCKET")
-                || self.naming_the_daemon.iter().any(|known| named(known))
-        };
-        let inherited = env::vars_os().filter(|(name, _)| !ours(name));
+        let mut all = sys::environment();
+        all.retain(|entry| {
+            let name = entry
+                .to_bytes()
+                .split(|byte| *byte == b'=')
+                .next()
+                .unwrap_or_default();
+            let is = |known: &&str| known.as_bytes() == name;
+            !OURS.iter().any(&is) && !self.naming_the_daemon.iter().any(is)
+        });
+        let naming = self.naming_the_daemon.iter();
+        let naming = naming.map(|name| (*name, OsString::from(daemon.to_string())));
         let changed = self
             .changed
             .iter()
-            .map(|(name, value)| (OsString::from(name), value.clone()));
-        let naming = self.naming_the_daemon.iter();
-        let naming = naming.map(|name| (OsString::from(name), daemon.to_string().into()));
-        let all = inherited.chain(changed).chain(naming);
-        all.filter_map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            CString::new(name.into_vec()).ok()
-        })
-        .collect()
+            .map(|(name, value)| (*name, value.clone()));
+        all.extend(changed.chain(naming).filter_map(|(name, value)| {
+            let mut entry = OsString::from(name);
+            entry.push("=");
+            entry.push(value);
+            CString::new(entry.into_vec()).ok()
+        }));
+        all
     }
 }

@@ -1,7 +1,7 @@
 //! What a daemon would do with a signal, as `/proc` tells it (R6).
 
 use crate::generation::Reception;
-use crate::process::{Stat, Status};
+use crate::process::{self, Stat, Status};
 use crate::signals::Signal;
 
 /// Looks at the process; where it cannot be looked at, nobody handles anything.
@@ -9,7 +9,10 @@ pub(super) fn of(pid: i32, signal: Signal) -> Reception {
     let (Ok(status), Ok(stat)) = (Status::of(pid), Stat::of(pid)) else {
         return Reception::Unhandled;
     };
-    judge(&status, stat.sleeps(), signal)
+    match judge(&status, stat.sleeps(), signal) {
+        Reception::Unhandled if process::waits_for(pid, signal.bit()) => Reception::Handled,
+        reception => reception,
+    }
 }
 
 fn judge(status: &Status, sleeps: bool, signal: Signal) -> Reception {
@@ -23,7 +26,7 @@ fn judge(status: &Status, sleeps: bool, signal: Signal) -> Reception {
             Reception::Handled
         };
     }
-    // Held back for a signalfd or a sigwait. The C library too holds back everything for a moment,
+    // Held back for a signalfd, or for another thread's sigwait. The C library too holds back everything for a moment,
     // around a vfork or the start of a thread; a process in such a moment does not sleep as one
     // that waits for its next request does.
     if has(status.ignored) || (has(status.blocked) && sleeps) {

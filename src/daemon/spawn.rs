@@ -40,6 +40,7 @@ impl Command {
             .map(|word| word.to_string_lossy())
             .collect::<Vec<_>>()
             .join(" ");
+        let line = shortened(&line);
         Ok(Command {
             words: words.iter().map(as_c).collect::<Result<_>>()?,
             line,
@@ -55,7 +56,7 @@ impl Command {
     /// Becomes the command; returns only if that fails. `PATH` is searched as a shell would, but a
     /// file without a magic number is not given to one.
     fn exec(&self, environment: &[CString]) -> Errno {
-        let Some(name) = self.words.first() else {
+        let Some(name) = self.words.first().filter(|name| !name.is_empty()) else {
             return Errno::ENOENT;
         };
         let exec = |path: &CString| match execve(path, &self.words, environment) {
@@ -111,18 +112,19 @@ impl Command {
     }
 }
 
+/// A whole script may be an argument, and a log line shall not be one.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(100) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
 /// Becomes the command in this very process, as if we had never been there: the way without a PID
 /// file. Returns the exit status and one line if that fails.
 pub(crate) fn exec_here(command: &Command) -> (i32, String) {
-    let inherited: Vec<CString> = std::env::vars_os()
-        .filter_map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            CString::new(name.into_vec()).ok()
-        })
-        .collect();
     sys::restore_what_was_found();
-    command.explain(command.exec(&inherited))
+    command.explain(command.exec(&sys::environment()))
 }
 
 /// The daemon, from the fork to its end. It is not reaped before its end has been seen here, so
@@ -144,7 +146,8 @@ impl Daemon {
         mask: &SigSet,
     ) -> Result<Daemon> {
         let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .context("cannot make a socket pair")?;
         match sys::fork().context("cannot fork")? {
             ForkResult::Child => {
                 drop(ours);

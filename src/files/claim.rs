@@ -17,21 +17,42 @@ const CLEANING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) lock: Lock,
-    /// The living generations, oldest first.
+    /// The living generations, oldest first, and the new one's number as the last.
     pub(crate) record: Record,
-    /// The number for the next generation.
-    pub(crate) next: u32,
     /// The daemon that the PID file names, if a living generation has it.
     pub(crate) named: Option<i32>,
 }
 
+/// What became of a wish for the lock.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Lock(Lock),
+    /// A supervised generation has it.
+    Supervised(Entry),
+    /// Somebody has it whom no record names.
+    Held,
+}
+
 impl Files {
     pub(crate) fn claim(&self, report: &Report) -> Result<Claim> {
-        let lock = self.take_lock()?;
+        let lock = match self.take_lock()? {
+            Taken::Lock(lock) => lock,
+            Taken::Supervised(holder) => bail!(
+                "{} is supervised already: generation {} (pid {}), {}; stop that one first, or name another PID file",
+                self.pid_file.display(),
+                holder.number,
+                holder.daemon.pid,
+                holder.parents()
+            ),
+            Taken::Held => bail!(
+                "the lock {} is held by a process that no record names; stop that one first, or name another PID file",
+                self.lock.display()
+            ),
+        };
         let mut record = match self.read_record() {
             Ok(record) => record,
             Err(disbelief) => {
-                if let Disbelief::Suspicious(words) = disbelief {
+                if let Disbelief::Suspicious(words) | Disbelief::Unreadable(words) = disbelief {
                     report.warn(&format!(
                         "the record {} {words}; it is not believed, and nobody that it names is signalled",
                         self.record.display()
@@ -40,44 +61,30 @@ impl Files {
                 Record::of_this_boot()?
             }
         };
-        let next = record
-            .generations
-            .iter()
-            .map(|entry| entry.number)
-            .max()
-            .map_or(1, |last| last.saturating_add(1));
+        record.last = record.next();
         record.retain_living();
         let named = self.judge_pid_file(&lock, &record, report)?;
         Ok(Claim {
             lock,
             record,
-            next,
             named,
         })
     }
 
-    fn take_lock(&self) -> Result<Lock> {
+    /// The lock, if it can be had within a moment.
+    pub(crate) fn take_lock(&self) -> Result<Taken> {
         let begin = Instant::now();
         loop {
             if let Some(lock) = Lock::try_take(&self.lock)? {
-                return Ok(lock);
+                return Ok(Taken::Lock(lock));
             }
             if let Some(holder) = self.supervised() {
-                bail!(
-                    "{} is supervised already: generation {} (pid {}), {}; stop that one first, or name another PID file",
-                    self.pid_file.display(),
-                    holder.number,
-                    holder.daemon.pid,
-                    holder.parents()
-                );
+                return Ok(Taken::Supervised(holder));
             }
             // A keeper whose daemon has gone holds it for a moment, to clean up (R21). flock has
             // no wait with an end, so this one looks again; it is rare, and soon over.
             if begin.elapsed() > CLEANING {
-                bail!(
-                    "the lock {} is held by a process that no record names; stop that one first, or name another PID file",
-                    self.lock.display()
-                );
+                return Ok(Taken::Held);
             }
             thread::sleep(Duration::from_millis(5));
         }

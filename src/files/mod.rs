@@ -17,7 +17,7 @@ use nix::libc;
 
 use crate::report::cause;
 
-pub(crate) use claim::Claim;
+pub(crate) use claim::{Claim, Taken};
 pub(crate) use lock::Lock;
 pub(crate) use pid_file::Found;
 pub(crate) use record::{Disbelief, Entry, Record, State};

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use crate::report::cause;
 
+use anyhow::Context;
+
 use super::{is_ours_alone, open_suspiciously, read_at_most};
 use crate::process::{self, Identity};
 
@@ -20,6 +22,9 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) boot: String,
+    /// The highest number given so far, to whoever may have gone by now: two generations of a
+    /// service that lives on never have the same.
+    pub(crate) last: u32,
     pub(crate) generations: Vec<Entry>,
 }
 
@@ -53,16 +58,24 @@ pub(crate) enum Disbelief {
     Missing,
     /// It is of an earlier boot: whatever it names is gone.
     EarlierBoot,
-    /// Anything else, in words.
+    /// It cannot be read, in words.
+    Unreadable(String),
+    /// It is no record, or could be somebody else's, in words.
     Suspicious(String),
 }
 
 impl Record {
-    pub(crate) fn of_this_boot() -> io::Result<Record> {
+    pub(crate) fn of_this_boot() -> anyhow::Result<Record> {
         Ok(Record {
-            boot: process::boot_id()?,
-            generations: Vec::new(),
+            boot: process::boot_id().context("cannot read the boot id in /proc")?,
+            ..Record::default()
         })
+    }
+
+    /// The number for the next generation.
+    pub(crate) fn next(&self) -> u32 {
+        let numbers = self.generations.iter().map(|entry| entry.number);
+        numbers.fold(self.last, u32::max).saturating_add(1)
     }
 
     /// Leaves out those that have gone.
@@ -92,6 +105,9 @@ impl Record {
             let mut words = line.split(' ');
             match words.next() {
                 Some("boot") => record.boot = words.next().unwrap_or_default().to_owned(),
+                Some("last") => {
+                    record.last = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+                }
                 Some("generation") => record.generations.extend(Entry::parse(words)),
                 _ => {}
             }
@@ -131,6 +147,7 @@ impl fmt::Display for Record {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{FORMAT} {MAJOR}.{MINOR}")?;
         writeln!(formatter, "boot {}", self.boot)?;
+        writeln!(formatter, "last {}", self.last)?;
         self.generations
             .iter()
             .try_for_each(|entry| writeln!(formatter, "{entry}"))
@@ -175,7 +192,8 @@ impl fmt::Display for State {
 
 pub(super) fn read(path: &Path) -> Result<Record, Disbelief> {
     let suspicious = |words: String| Disbelief::Suspicious(words);
-    let unreadable = |error: io::Error| suspicious(format!("cannot be read ({})", cause(&error)));
+    let unreadable =
+        |error: io::Error| Disbelief::Unreadable(format!("cannot be read ({})", cause(&error)));
     let file = match open_suspiciously(OpenOptions::new().read(true), path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Disbelief::Missing),
@@ -236,6 +254,7 @@ mod tests {
         };
         Record {
             boot: "a-b".to_owned(),
+            last: 7,
             generations: vec![older, newer],
         }
     }
@@ -247,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_words_on_disk_are_a_promise() {
-        let text = "seamless-record 1.0\nboot a-b\n\
+        let text = "seamless-record 1.0\nboot a-b\nlast 7\n\
             generation 6 state=draining daemon=4142:870000\n\
             generation 7 state=ready daemon=4242:881234 keeper=4240:881200 launcher=4239:881199 control=@x\n";
         assert_eq!(example().to_string(), text);
@@ -287,7 +306,7 @@ mod tests {
         assert_eq!(read(&path), Err(Disbelief::EarlierBoot));
 
         let suspicion = |path: &Path| match read(path) {
-            Err(Disbelief::Suspicious(words)) => words,
+            Err(Disbelief::Suspicious(words) | Disbelief::Unreadable(words)) => words,
             other => panic!("{other:?}"),
         };
         fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();

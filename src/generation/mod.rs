@@ -1,6 +1,6 @@
 //! One generation's life as a pure state machine: no clock, no I/O, no process.
 //!
-//! [`step`] takes what is and what happened, and says what is next and what to do about it. The
+//! [`step()`] takes what is and what happened, and says what is next and what to do about it. The
 //! keeper does it. `docs/state-machine.md` holds the whole table, printed from this code.
 #![deny(clippy::wildcard_enum_match_arm)]
 

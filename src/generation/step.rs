@@ -60,8 +60,8 @@ pub(crate) fn step(
                 // successor's word.
                 let actions = vec![
                     Action::Report(News::LauncherLost),
-                    Action::Detach,
                     Action::Drain,
+                    Action::Detach,
                 ];
                 (
                     Phase::Draining {

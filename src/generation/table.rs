@@ -1,4 +1,4 @@
-//! The whole table of [`step`]: every phase and every event, checked and printed.
+//! The whole table of [`step()`]: every phase and every event, checked and printed.
 
 use std::fmt::Write as _;
 use std::fs;

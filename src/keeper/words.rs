@@ -6,6 +6,7 @@ use super::Keeper;
 use crate::departure::Ending;
 use crate::generation::{News, Phase};
 use crate::process;
+use crate::sys::Sender;
 
 impl Keeper {
     /// `generation 8 (pid 4300)`
@@ -87,8 +88,17 @@ impl Keeper {
         }
     }
 
-    /// To be called before the machine learns of it.
-    pub(super) fn report_end(&self, ending: Ending) {
+    pub(super) fn report_refused(&self, sender: Option<Sender>) {
+        self.report.detail(&match sender {
+            Some(Sender { pid, user }) => {
+                format!("a message of pid {pid} (user {user}) is not believed, and changes nothing")
+            }
+            None => "something that is no message was dropped".to_owned(),
+        });
+    }
+
+    /// To be called before the machine learns of it. Says whether nobody had asked for the end.
+    pub(super) fn report_end(&self, ending: Ending) -> bool {
         let still = match self.predecessors.names() {
             Some(names) => format!("still serving: {names}"),
             None => "nobody serves until the next start".to_owned(),
@@ -96,7 +106,7 @@ impl Keeper {
         if let Some(failure) = &self.exec_failure {
             self.report
                 .warn(&format!("generation {}: {failure}; {still}", self.number));
-            return;
+            return false;
         }
         let (name, age) = (self.name(), self.age());
         match self.phase {
@@ -117,18 +127,14 @@ impl Keeper {
             }
             Phase::Gone => {}
         }
-        self.report_background(ending);
+        matches!(
+            self.phase,
+            Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. }
+        )
     }
 
     /// A daemon that forks itself away leaves children that nobody can watch.
-    fn report_background(&self, ending: Ending) {
-        let unasked = matches!(
-            self.phase,
-            Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. }
-        );
-        if !unasked || ending != Ending::Exited(0) {
-            return;
-        }
+    pub(super) fn report_background(&self) {
         let marked = process::with_variable(&format!("SEAMLESS={}", self.identity.pid));
         let left: Vec<String> = marked.iter().map(ToString::to_string).collect();
         if !left.is_empty() {

@@ -1,23 +1,20 @@
 //! The keeper's end of the notify socket: who is believed, and the answers (R22).
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
-    SocketAddrUnix, SocketFlags, SocketType, UCred, bind, getsockname, recvmsg, send, socket_with,
-    sockopt,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, send,
+    socket_with, sockopt,
 };
 
 use super::Message;
+use crate::generation::Voice;
 use crate::process::{self, Stat, Status};
+use crate::sys::{self, Datagram, Sender};
 
 /// Longer than any message that a daemon has a reason to send.
-const LONGEST: usize = 8192;
-/// Descriptors that one message may bring; the kernel closes the others.
-const DESCRIPTORS: usize = 8;
+pub(super) const LONGEST: usize = 8192;
 
 /// An abstract socket, named by the kernel: it can be reached after a chroot and without any right
 /// to a directory.
@@ -32,8 +29,11 @@ pub(crate) struct NotifySocket {
 pub(crate) enum Received {
     /// From somebody who is believed.
     Message(Message, Answer),
-    /// From somebody who is not, or of no meaning: it changes nothing.
-    Refused,
+    /// From somebody who is not (given where it was a message), or of no meaning: it changes
+    /// nothing.
+    Refused {
+        sender: Option<Sender>,
+    },
     NothingYet,
 }
 
@@ -79,41 +79,37 @@ impl NotifySocket {
 
     pub(crate) fn receive(&self, daemon: i32) -> Received {
         let mut bytes = [0; LONGEST];
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(DESCRIPTORS))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = loop {
-            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-            match recvmsg(
-                &self.socket,
-                &mut [io::IoSliceMut::new(&mut bytes)],
-                &mut control,
-                flags,
-            ) {
-                Ok(received) => break received,
-                Err(Errno::INTR) => {}
+        let datagram = loop {
+            match sys::receive(self.socket.as_fd(), &mut bytes) {
+                Ok(datagram) => break datagram,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Received::NothingYet,
             }
         };
-        let (mut sender, mut descriptors) = (None, Vec::new());
-        for item in control.drain() {
-            match item {
-                RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials),
-                RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
-                _ => {}
+        let Datagram {
+            length,
+            whole,
+            sender,
+            descriptors,
+        } = datagram;
+        let believed = sender.is_some_and(|sender| is_believed(sender, daemon));
+        let message = Message::parse(&bytes[..length.min(LONGEST)]);
+        if believed && whole {
+            // Only a word of ours asks for an answer; any other descriptor is closed, which is all
+            // that BARRIER=1 wants.
+            if let Some(message) = message {
+                let asks = message.voice == Voice::Ours;
+                let answer = Answer(descriptors.into_iter().next().filter(|_| asks));
+                return Received::Message(message, answer);
             }
         }
-        let whole = !received.flags.contains(ReturnFlags::TRUNC);
-        let believed = sender.is_some_and(|sender| is_believed(sender, daemon));
-        match Message::parse(&bytes[..received.bytes]) {
-            // Only a word of ours asks for an answer; any other descriptor is closed, which is
-            // all that BARRIER=1 wants.
-            Some(message) if whole && believed => {
-                let asks = message.voice == crate::generation::Voice::Ours;
-                let answer = Answer(descriptors.into_iter().next().filter(|_| asks));
-                Received::Message(message, answer)
-            }
-            _ => Received::Refused,
+        // A socket that was told to linger would keep whoever closes it last, which is us, for as
+        // long as its sender likes.
+        for descriptor in &descriptors {
+            let _ = sockopt::set_socket_linger(descriptor, None);
+        }
+        Received::Refused {
+            sender: sender.filter(|_| message.is_some()),
         }
     }
 }
@@ -125,15 +121,20 @@ impl AsFd for NotifySocket {
 }
 
 /// R22: root; the daemon, its descendants, its session; our own user where the daemon has another.
-fn is_believed(sender: UCred, daemon: i32) -> bool {
-    let user = sender.uid.as_raw();
-    if user == 0 {
+///
+/// Who has gone before it could be looked at is judged by its user: the daemon's own user has power
+/// over the daemon anyway, and many a daemon speaks through a short-lived child.
+fn is_believed(sender: Sender, daemon: i32) -> bool {
+    if sender.user == 0 {
         return true;
     }
     let own = nix::unistd::geteuid().as_raw();
-    if user == own && Status::of(daemon).is_ok_and(|status| status.user != own) {
+    let daemons = Status::of(daemon).map_or(own, |status| status.user);
+    if sender.user == own && daemons != own {
         return true;
     }
-    let pid = sender.pid.as_raw_nonzero().get();
-    Stat::of(pid).is_ok_and(|stat| stat.session == daemon) || process::descends_from(pid, daemon)
+    match Stat::of(sender.pid) {
+        Ok(stat) => stat.session == daemon || process::descends_from(sender.pid, daemon),
+        Err(_) => sender.user == daemons,
+    }
 }

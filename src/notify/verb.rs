@@ -12,9 +12,10 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg_addr, socket_with,
-    socketpair,
+    socketpair, sockopt,
 };
 
+use super::socket::LONGEST;
 use crate::departure::verb;
 use crate::report::complain;
 
@@ -50,7 +51,14 @@ pub(crate) fn message(words: &[String]) -> Result<String> {
     if !lines.iter().any(|line| line.starts_with("X_SEAMLESS=")) {
         lines.push("X_SEAMLESS=ask".to_owned());
     }
-    Ok(lines.join("\n"))
+    let message = lines.join("\n");
+    if message.len() > LONGEST {
+        bail!(
+            "cannot say {} bytes at once; {LONGEST} is the most",
+            message.len()
+        );
+    }
+    Ok(message)
 }
 
 fn is_key(key: &str) -> bool {
@@ -77,7 +85,8 @@ pub(crate) fn run(message: &str) -> i32 {
         }
     };
     let answer = match ask(&address, message) {
-        Ok(answer) => answer,
+        Ok(Some(answer)) => answer,
+        Ok(None) => return timed_out(),
         Err(error) => {
             complain(&format!("cannot notify {address}: {error}"));
             return verb::NOTHING_RUNNING;
@@ -90,12 +99,21 @@ pub(crate) fn run(message: &str) -> i32 {
             complain(&format!("the keeper says: {words}"));
             verb::NO
         }
-        None => verb::TIMED_OUT,
+        None => timed_out(),
     }
 }
 
-/// Sends the message with one end of a socket pair; the answer comes to the other.
-fn ask(address: &str, message: &str) -> Result<OwnedFd> {
+fn timed_out() -> i32 {
+    complain(&format!(
+        "no answer from the keeper within {} s",
+        PATIENCE.as_secs()
+    ));
+    verb::TIMED_OUT
+}
+
+/// Sends the message with one end of a socket pair; the answer comes to the other. `None` if the
+/// keeper does not read.
+fn ask(address: &str, message: &str) -> Result<Option<OwnedFd>> {
     let destination = match address.strip_prefix('@') {
         Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
         None => SocketAddrUnix::new(address),
@@ -104,6 +122,8 @@ fn ask(address: &str, message: &str) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    // The keeper's queue may be full.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
     let passed = [theirs.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -116,7 +136,8 @@ fn ask(address: &str, message: &str) -> Result<OwnedFd> {
         &mut control,
         SendFlags::NOSIGNAL,
     ) {
-        Ok(_) => Ok(ours),
+        Ok(_) => Ok(Some(ours)),
+        Err(Errno::AGAIN) => Ok(None),
         Err(Errno::CONNREFUSED | Errno::NOENT) => {
             bail!("nobody listens there; the keeper has gone, or is in another network namespace")
         }
@@ -132,10 +153,6 @@ fn hear(answer: &OwnedFd) -> Option<String> {
     let mut readable = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
     if poll(&mut readable, patience) == Ok(0) {
-        complain(&format!(
-            "no answer from the keeper within {} s",
-            PATIENCE.as_secs()
-        ));
         return None;
     }
     let mut bytes = [0; 4096];

@@ -28,7 +28,9 @@ impl PidFileWatch {
     /// To be opened before the daemon runs, so that nothing it does is missed.
     pub(crate) fn open(files: &Files) -> nix::Result<PidFileWatch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let wanted = AddWatchFlags::IN_CLOSE_WRITE
+        // Some keep it open, some link it into place.
+        let wanted = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_MOVED_TO

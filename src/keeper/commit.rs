@@ -1,0 +1,124 @@
+//! What a generation writes when it is ready, and takes back when it ends (R11, R21).
+
+use anyhow::{Result, bail};
+
+use super::Keeper;
+use crate::files::{Disbelief, Entry, Found, Lock, Record, State, Taken};
+use crate::predecessors::Predecessors;
+use crate::signals::Signal;
+
+impl Keeper {
+    /// R11: the PID file, then the predecessors. What cannot be written is said, and the daemon
+    /// serves all the same (R4).
+    pub(super) fn commit(&mut self) {
+        self.pid_file_watch = None;
+        self.report.note(&self.words_on_commit());
+        self.predecessors.forget_dead();
+        let written = self.with_lock(|keeper, lock| {
+            if keeper.files.found() != Found::Pid(keeper.daemon.pid()) {
+                keeper.files.write_pid(lock, keeper.daemon.pid())?;
+            }
+            // A daemon whose life was taken for readiness never said it, and so the next one
+            // cannot be waited for either (R13).
+            let own = if keeper.said_ready {
+                State::Ready
+            } else {
+                State::Starting
+            };
+            let mut record = keeper.record_of_others()?;
+            record.generations.push(keeper.entry(own));
+            keeper.files.write_record(lock, &record)
+        });
+        self.commit_failure = match written {
+            Ok(Some(())) => None,
+            Ok(None) => Some("a successor has taken over already".to_owned()),
+            Err(error) => Some(format!("{error:#}; a successor may not find this daemon")),
+        };
+        if let Some(failure) = &self.commit_failure {
+            self.report.warn(failure);
+        }
+        self.predecessors
+            .drain(Signal::TERM, self.told_by_daemon, &self.report);
+        self.predecessors = Predecessors::default();
+        self.mark_draining(|entry| entry.number != self.number);
+    }
+
+    /// Records who was told to drain, after they were: should this keeper be killed in between, a
+    /// second signal is the lesser evil than a predecessor that serves for ever.
+    pub(super) fn mark_draining(&self, told: impl Fn(&Entry) -> bool) {
+        let marked = self.with_lock(|keeper, lock| {
+            let mut record = keeper.files.read_record().unwrap_or_default();
+            let mut changed = false;
+            for entry in record.generations.iter_mut().filter(|entry| told(entry)) {
+                changed |= entry.state != State::Draining;
+                entry.state = State::Draining;
+            }
+            if changed {
+                keeper.files.write_record(lock, &record)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = marked {
+            self.report
+                .warn(&format!("{error:#}; who drains may be told so once more"));
+        }
+    }
+
+    /// R21: takes back what this generation wrote, unless it is a successor's by now.
+    pub(super) fn clean_up(&mut self) {
+        let cleaned = self.with_lock(|keeper, lock| {
+            if keeper.files.found() == Found::Pid(keeper.daemon.pid()) {
+                keeper.files.remove_pid_file(lock)?;
+            }
+            let record = keeper.record_of_others()?;
+            keeper.files.write_record(lock, &record)
+        });
+        if let Err(error) = cleaned {
+            self.report
+                .warn(&format!("{error:#}; a stale file may be left there"));
+        }
+        self.lock = None;
+    }
+
+    /// Does it while holding the lock; `None` if a successor has it.
+    fn with_lock<T>(&self, write: impl FnOnce(&Keeper, &Lock) -> Result<T>) -> Result<Option<T>> {
+        if let Some(lock) = &self.lock {
+            return write(self, lock).map(Some);
+        }
+        match self.files.take_lock()? {
+            Taken::Lock(lock) => write(self, &lock).map(Some),
+            Taken::Supervised(_) | Taken::Held => Ok(None),
+        }
+    }
+
+    /// The living generations but this one, as the file has them now.
+    fn record_of_others(&self) -> Result<Record> {
+        let mut record = match self.files.read_record() {
+            Ok(record) => record,
+            Err(Disbelief::Unreadable(words)) => {
+                bail!("the record {} {words}", self.files.record.display())
+            }
+            Err(Disbelief::Missing | Disbelief::EarlierBoot | Disbelief::Suspicious(_)) => {
+                Record::of_this_boot()?
+            }
+        };
+        record
+            .generations
+            .retain(|entry| entry.daemon != self.daemon.identity);
+        record.retain_living();
+        record.last = record.last.max(self.number);
+        Ok(record)
+    }
+
+    pub(super) fn entry(&self, state: State) -> Entry {
+        Entry {
+            number: self.number,
+            state,
+            daemon: self.daemon.identity,
+            keeper: Some(self.identity),
+            launcher: Some(self.launcher),
+            unknown: Vec::new(),
+        }
+    }
+}
