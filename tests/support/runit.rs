@@ -1,0 +1,95 @@
+//! runit: runsv and sv.
+
+use std::path::PathBuf;
+
+use super::{
+    Kind, Log, Pid, Scratch, Service, Spawn, Spawned, Supervisor, Verb, has_reader,
+    main_pid_in_status, marked, tool, wait_serving,
+};
+
+const PACKAGE: &str = "runit";
+
+#[derive(Debug)]
+pub(crate) struct Runit {
+    mark: PathBuf,
+    service: PathBuf,
+    runsv: Spawned,
+}
+
+impl Runit {
+    pub(crate) fn start(scratch: &Scratch, log: &Log, service: &Service) -> Runit {
+        let directory = scratch.join("runit/app");
+        service.write_directory(&directory, scratch, log);
+        let program = tool("runsv", PACKAGE);
+        let runsv = Spawn::new(scratch, program).arg(&directory).start();
+        // The FIFO that sv looks at; it stays when runsv is killed, but then it has no reader.
+        wait_serving(&runsv, || has_reader(&directory.join("supervise/ok")));
+        Runit {
+            mark: scratch.path().to_owned(),
+            service: directory,
+            runsv,
+        }
+    }
+
+    /// Any sv command for the service, such as `["-w", "1", "force-restart"]`.
+    pub(crate) fn sv(&self, words: &[&str]) -> Spawn {
+        Spawn::from(marked(tool("sv", PACKAGE), &self.mark))
+            .args(words)
+            .arg(&self.service)
+    }
+
+    /// The service directory, with `supervise/status` in it.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.service.clone()
+    }
+}
+
+impl Supervisor for Runit {
+    fn kind(&self) -> Kind {
+        Kind::Runit
+    }
+
+    fn command(&self, verb: Verb) -> Spawn {
+        self.sv(&[match verb {
+            Verb::Restart => "restart",
+            Verb::Down => "down",
+            Verb::Up => "up",
+            Verb::Exit => "exit",
+            Verb::Signal(signal) => match signal.as_str() {
+                "SIGTERM" => "term",
+                "SIGKILL" => "kill",
+                "SIGHUP" => "hup",
+                "SIGINT" => "interrupt",
+                "SIGQUIT" => "quit",
+                "SIGALRM" => "alarm",
+                "SIGUSR1" => "1",
+                "SIGUSR2" => "2",
+                "SIGSTOP" => "pause",
+                "SIGCONT" => "cont",
+                other => panic!("sv cannot send {other}"),
+            },
+        }])
+    }
+
+    fn shown_pid(&self) -> Option<Pid> {
+        main_pid_in_status(&self.service)
+    }
+
+    fn own_processes(&self) -> Vec<Pid> {
+        vec![self.runsv.pid()]
+    }
+
+    fn wait_exit(&mut self) {
+        self.runsv.wait();
+    }
+
+    fn shutdown(&mut self) {
+        self.runsv.kill();
+    }
+}
+
+impl Drop for Runit {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
