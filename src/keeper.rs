@@ -209,9 +209,6 @@ impl Keeper {
             let wake = self.read(&mut link);
             self.act(wake, &mut link);
         }
-        // The daemon's lock, files and socket are let go before the launcher reads its last word:
-        // the next launcher may start at once.
-        drop(self);
         finish(link)
     }
 
@@ -425,10 +422,7 @@ impl Keeper {
             }
             Action::Kill => self.send(Signal::KILL, None),
             Action::Commit => self.commit(),
-            Action::DrainPredecessors => {
-                self.predecessors.drain(Signal::TERM, None, &self.report);
-                self.mark_draining(|entry| entry.number != self.number);
-            }
+            Action::DrainPredecessors => self.drain_predecessors(),
             Action::Detach => self.lock = None,
             Action::LeaveDetached => self.dismiss(Ending::Exited(0), link),
             Action::LeaveWith(ending) => self.dismiss(ending, link),

@@ -61,8 +61,10 @@ impl Predecessors {
         });
     }
 
-    /// Tells each that has not been told. `told`: the one that the new daemon told itself (R12).
-    pub(crate) fn drain(&self, signal: Signal, told: Option<i32>, report: &Report) {
+    /// Tells each that has not been told, and gives those that could not be. `told`: the one that
+    /// the new daemon told itself (R12).
+    pub(crate) fn drain(&self, signal: Signal, told: Option<i32>, report: &Report) -> Vec<i32> {
+        let mut deaf = Vec::new();
         for one in self.serving().filter(|one| told != Some(one.process.pid)) {
             if let Err(error) = one.process.send(signal) {
                 report.warn(&format!(
@@ -71,8 +73,10 @@ impl Predecessors {
                     one.process.pid,
                     cause(&error)
                 ));
+                deaf.push(one.process.pid);
             }
         }
+        deaf
     }
 
     /// `generation 7 (pid 4242)`, or nothing where nobody serves.

@@ -37,10 +37,16 @@ impl Keeper {
         if let Some(failure) = &self.commit_failure {
             self.report.warn(failure);
         }
-        self.predecessors
-            .drain(Signal::TERM, self.told_by_daemon, &self.report);
+        self.drain_predecessors();
         self.predecessors = Predecessors::default();
-        self.mark_draining(|entry| entry.number != self.number);
+    }
+
+    pub(super) fn drain_predecessors(&self) {
+        let told = self.told_by_daemon;
+        let deaf = self.predecessors.drain(Signal::TERM, told, &self.report);
+        self.mark_draining(|entry| {
+            entry.number != self.number && !deaf.contains(&entry.daemon.pid)
+        });
     }
 
     /// Records who was told to drain, after they were: should this keeper be killed in between, a
