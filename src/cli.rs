@@ -69,19 +69,19 @@ struct RunArguments {
     /// Name the service; lock and record lie beside it. Without it nothing is seamless
     #[arg(short, long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// What a signal to the launcher means: auto, restart, stop, forward, ignore, or another signal [TERM=auto, INT=stop, others forwarded]
+    /// What a signal to the launcher means: auto, restart, stop, forward, ignore, or another signal [TERM=auto, INT=stop, others forwarded]; auto is a restart, unless the supervisor wants an end, which it cannot tell yet
     #[arg(long, value_name = "SIGNAL=ACTION", requires = "pid_file")]
     on: Vec<String>,
     /// How the daemon is told that a successor will come: auto, none, or a name
     #[arg(long, value_name = "SIGNAL", default_value = "auto")]
     prepare_signal: String,
-    /// The daemon's answer to that, beside a message
+    /// The signal by which the daemon may answer that it is prepared, beside a message
     #[arg(long, value_name = "SIGNAL", default_value = "CHLD")]
     detach_signal: String,
-    /// For that answer
+    /// How long to wait for that answer; then a daemon that is ready is detached all the same
     #[arg(long, value_name = "TIME", default_value = "5s")]
     prepare_timeout: String,
-    /// Then KILL at a final stop; shorter than the supervisor's own patience
+    /// How long a stop waits before KILL; shorter than the supervisor's own patience
     #[arg(long, value_name = "TIME", default_value = "30s")]
     stop_timeout: String,
     /// In log lines [from the PID file]
@@ -98,7 +98,7 @@ struct RunArguments {
     command: Vec<OsString>,
 }
 
-/// Tells the launcher how this daemon is; for shell scripts
+/// Tells the keeper how this daemon is; for shell scripts
 ///
 /// Returns when it has taken effect.
 #[derive(Parser, Debug)]
@@ -111,10 +111,11 @@ struct RunArguments {
         stopping        this daemon is about to exit by itself\n  \
         status TEXT     one line for people\n  \
         KEY=VALUE       any line of sd_notify(3)\n\n\
+        In a script: trap 'seamless-run notify prepared' USR2\n\n\
         Exit status: 0 done, 1 refused, 2 wrong use, 3 there is no launcher, 124 no answer in 10 s."
 )]
 struct NotifyArguments {
-    #[arg(value_name = "WORD", required = true)]
+    #[arg(value_name = "WORD", required = true, hide = true)]
     words: Vec<String>,
 }
 
@@ -159,11 +160,14 @@ fn in_one_line(error: &clap::Error) -> String {
     let usage = usage.unwrap_or("see --help");
     match (error.kind(), named(ContextKind::InvalidArg)) {
         (ErrorKind::MissingRequiredArgument, Some(missing)) => {
+            let missing = missing.trim_matches(['<', '>', '.']);
             format!("{missing} is missing; use: {usage}")
         }
         (ErrorKind::UnknownArgument, Some(unknown)) => match named(ContextKind::SuggestedArg) {
             Some(meant) => format!("unknown option {unknown}; is {meant} meant?"),
-            None => format!("unknown option {unknown}; a command of that name comes after --"),
+            None => format!(
+                "unknown option {unknown}; see --help (a command of that name comes after --)"
+            ),
         },
         _ => {
             let first = text.lines().next().unwrap_or_default();

@@ -96,6 +96,8 @@ struct Wake {
     messages: Vec<(Message, Answer)>,
     answered_by_signal: bool,
     named: Option<Named>,
+    predecessor_ended: bool,
+    /// The last one that served.
     predecessors_gone: bool,
     launcher_lost: bool,
 }
@@ -258,7 +260,7 @@ impl Keeper {
             .as_mut()
             .and_then(|watch| watch.look(daemon));
         let served = self.predecessors.any_serves();
-        self.predecessors.forget_dead();
+        wake.predecessor_ended = self.predecessors.forget_dead();
         wake.predecessors_gone = served && !self.predecessors.any_serves();
         wake.ending = self.daemon.reap();
         wake
@@ -283,6 +285,9 @@ impl Keeper {
                 // After the launcher was told to leave: it looks at every process there is.
                 self.report_background();
             }
+        }
+        if wake.predecessor_ended {
+            self.forget_predecessors();
         }
         if wake.predecessors_gone {
             self.apply(Event::PredecessorsGone, link);
@@ -423,7 +428,11 @@ impl Keeper {
             Action::Kill => self.send(Signal::KILL, None),
             Action::Commit => self.commit(),
             Action::DrainPredecessors => self.drain_predecessors(),
-            Action::Detach => self.lock = None,
+            Action::Detach => {
+                self.lock = None;
+                // The successor's keeper has an eye on them.
+                self.predecessors = Predecessors::default();
+            }
             Action::LeaveDetached => self.dismiss(Ending::Exited(0), link),
             Action::LeaveWith(ending) => self.dismiss(ending, link),
             Action::CleanUp => self.clean_up(),

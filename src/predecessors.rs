@@ -53,19 +53,25 @@ impl Predecessors {
         self.0.iter().map(|one| one.process.as_fd())
     }
 
-    /// Lets go of those that have ended.
-    pub(crate) fn forget_dead(&mut self) {
+    /// Lets go of those that have ended; says whether there were any.
+    pub(crate) fn forget_dead(&mut self) -> bool {
+        let before = self.0.len();
         self.0.retain(|one| {
             let mut ended = [PollFd::new(one.process.as_fd(), PollFlags::POLLIN)];
             !poll(&mut ended, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
         });
+        self.0.len() < before
     }
 
     /// Tells each that has not been told, and gives those that could not be. `told`: the one that
     /// the new daemon told itself (R12).
-    pub(crate) fn drain(&self, signal: Signal, told: Option<i32>, report: &Report) -> Vec<i32> {
+    pub(crate) fn drain(&mut self, signal: Signal, told: Option<i32>, report: &Report) -> Vec<i32> {
         let mut deaf = Vec::new();
-        for one in self.serving().filter(|one| told != Some(one.process.pid)) {
+        for one in self.0.iter_mut().filter(|one| one.state != State::Draining) {
+            one.state = State::Draining;
+            if told == Some(one.process.pid) {
+                continue;
+            }
             if let Err(error) = one.process.send(signal) {
                 report.warn(&format!(
                     "cannot send {signal} to generation {} (pid {}): {}; it goes on serving",

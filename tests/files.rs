@@ -18,6 +18,9 @@ fn restart(stage: &Stage) {
         .log
         .wait_seen(&format!("(pid {first}) is gone: exit status 0"));
     assert_eq!(stage.pid_in_file(), Some(second));
+    launcher.signal(Signal::SIGHUP);
+    stage.log.wait_for(&format!("{second} got HUP"));
+    assert_eq!(stage.generations().len(), 1, "{}", stage.record());
     launcher.signal(Signal::SIGINT);
     assert_eq!(launcher.finish().code(), Some(0));
 }
@@ -263,6 +266,31 @@ fn the_files_of_a_new_generation_that_dies() {
     stage.scratch.wait_no_processes_but(&[]);
     assert_eq!(stage.pid_in_file(), None);
     assert_eq!(stage.record(), "");
+}
+
+/// An older generation that goes while another one has the files: that one's keeper forgets it.
+#[test]
+fn the_files_of_a_predecessor_that_dies() {
+    let stage = Stage::new();
+    let (launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
+    launcher.signal(Signal::SIGTERM);
+    assert_eq!(launcher.finish().code(), Some(0));
+    let (launcher, second) = stage.daemon(&[], "", BY_CHLD);
+    assert_eq!(stage.generations().len(), 2);
+    Handle::open(first).unwrap().signal(Signal::SIGKILL);
+    stage.log.wait_for("is gone: killed by KILL");
+    // What follows is told to the keeper after it has seen that end.
+    launcher.signal(Signal::SIGHUP);
+    stage.log.wait_for(&format!("{second} got HUP"));
+    assert_eq!(stage.generations().len(), 1, "{}", stage.record());
+    assert_eq!(
+        stage.pid_in_file(),
+        None,
+        "it would name a stranger some day"
+    );
+    stage.stop(launcher, &[]);
+    let left = fs::read_dir(stage.pid_file.parent().unwrap()).unwrap();
+    assert_eq!(left.count(), 1, "the lock");
 }
 
 /// A keeper that was KILLed lets its daemon go on; the next start knows it by the record.

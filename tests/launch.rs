@@ -142,8 +142,8 @@ fn one_line_on_what_was_wrong_and_nothing_left_behind() {
     let file = stage.pid_file.to_str().unwrap();
     let unwritable = "/proc/app.pid";
     for (words, status, part) in [
-        (&["-p", file][..], 125, "<COMMAND>"),
-        (&[], 125, "<COMMAND>"),
+        (&["-p", file][..], 125, "COMMAND is missing"),
+        (&[], 125, "COMMAND is missing"),
         (
             &["-p", file, "--bogus", "true"],
             125,
@@ -173,7 +173,7 @@ fn one_line_on_what_was_wrong_and_nothing_left_behind() {
             125,
             "cannot open the lock /proc/app.pid.lock",
         ),
-        (&["notify"], 2, "<WORD>"),
+        (&["notify"], 2, "WORD is missing"),
         (&["notify", "strated"], 2, "\"strated\""),
         (&["notify", "started"], 3, "there is no launcher"),
     ] {

@@ -107,7 +107,7 @@ fn no_answer_in_time() {
     assert_eq!(launcher.finish().code(), Some(0));
     stage
         .log
-        .wait_for("did not answer within the prepare timeout; it serves on");
+        .wait_for("did not answer within the prepare timeout (0.10 s); it serves on");
     assert!(process::alive(ready));
     assert_eq!(stage.log.count("got TERM"), 0);
 

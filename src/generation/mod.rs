@@ -133,6 +133,8 @@ pub(crate) enum Action {
 /// What people are told, beside what other actions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
+    /// A stop was asked for.
+    Stopping,
     /// A restart was asked for, and the daemon is ended for it: R9.
     RestartedByStop {
         predecessor: bool,

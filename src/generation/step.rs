@@ -29,10 +29,7 @@ pub(crate) fn step(
                 (stopping(policy, now), vec![news, Action::Drain])
             }
             Event::Restart(_) => (preparing(policy, false, now), vec![Action::Prepare]),
-            Event::Stop => (
-                stopping(policy, now),
-                vec![Action::Drain, Action::DrainPredecessors],
-            ),
+            Event::Stop => stopped(policy, now),
             Event::Spoke(said) => (
                 Phase::Starting {
                     voice: voice.max(said),
@@ -92,10 +89,7 @@ pub(crate) fn step(
                 ];
                 (Phase::Standby { ready: true }, actions)
             }
-            Event::Stop => (
-                stopping(policy, now),
-                vec![Action::Drain, Action::DrainPredecessors],
-            ),
+            Event::Stop => stopped(policy, now),
             Event::Spoke(said) | Event::Ready(said) => (
                 Phase::Serving {
                     voice: voice.max(said),
@@ -120,10 +114,7 @@ pub(crate) fn step(
                 Phase::Preparing { ready: true, until },
                 vec![Action::Commit],
             ),
-            Event::Stop => (
-                stopping(policy, now),
-                vec![Action::Drain, Action::DrainPredecessors],
-            ),
+            Event::Stop => stopped(policy, now),
             Event::LauncherLost => launcher_lost(ready),
             Event::DaemonEnded(ending) => gone_under_launcher(ending),
             Event::Deadline => {
@@ -230,6 +221,14 @@ fn stopping(policy: &Policy, now: Instant) -> Phase {
     Phase::Stopping {
         until: after(policy.stop_timeout, now),
     }
+}
+
+fn stopped(policy: &Policy, now: Instant) -> (Phase, Vec<Action>) {
+    let news = Action::Report(News::Stopping);
+    (
+        stopping(policy, now),
+        vec![news, Action::Drain, Action::DrainPredecessors],
+    )
 }
 
 fn killing(supervised: bool) -> (Phase, Vec<Action>) {

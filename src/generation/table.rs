@@ -384,9 +384,9 @@ fn in_words(action: Action) -> String {
         Action::Report(
             News::NeverPrepared { .. } | News::TakenForReady | News::LauncherLost | News::NotInTime,
         ) => "warning",
-        Action::Report(News::RestartedByStop { .. } | News::DetachedUnasked | News::Prepared) => {
-            "log line"
-        }
+        Action::Report(
+            News::Stopping | News::RestartedByStop { .. } | News::DetachedUnasked | News::Prepared,
+        ) => "log line",
     }
     .to_owned()
 }

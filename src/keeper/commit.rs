@@ -4,7 +4,6 @@ use anyhow::{Result, bail};
 
 use super::Keeper;
 use crate::files::{Disbelief, Entry, Found, Lock, Record, State, Taken};
-use crate::predecessors::Predecessors;
 use crate::signals::Signal;
 
 impl Keeper {
@@ -25,7 +24,11 @@ impl Keeper {
             } else {
                 State::Starting
             };
-            let mut record = keeper.record_of_others()?;
+            let mut record = keeper.record()?;
+            record
+                .generations
+                .retain(|entry| entry.daemon != keeper.daemon.identity);
+            record.retain_living();
             record.generations.push(keeper.entry(own));
             keeper.files.write_record(lock, &record)
         });
@@ -38,10 +41,9 @@ impl Keeper {
             self.report.warn(failure);
         }
         self.drain_predecessors();
-        self.predecessors = Predecessors::default();
     }
 
-    pub(super) fn drain_predecessors(&self) {
+    pub(super) fn drain_predecessors(&mut self) {
         let told = self.told_by_daemon;
         let deaf = self.predecessors.drain(Signal::TERM, told, &self.report);
         self.mark_draining(|entry| {
@@ -73,18 +75,41 @@ impl Keeper {
 
     /// R21: takes back what this generation wrote, unless it is a successor's by now.
     pub(super) fn clean_up(&mut self) {
-        let cleaned = self.with_lock(|keeper, lock| {
-            if keeper.files.found() == Found::Pid(keeper.daemon.pid()) {
+        self.forget(|entry| entry.daemon == self.daemon.identity);
+        self.lock = None;
+    }
+
+    /// Takes older generations out of the record that have gone. Their own keepers could not: the
+    /// files are this one's to write while it is supervised.
+    pub(super) fn forget_predecessors(&self) {
+        if self.lock.is_some() {
+            self.forget(|_| false);
+        }
+    }
+
+    /// Leaves out of the record whoever has gone, and with them the PID file that names one.
+    fn forget(&self, gone: impl Fn(&Entry) -> bool) {
+        let forgotten = self.with_lock(|keeper, lock| {
+            let mut record = keeper.record()?;
+            let mut dead = vec![];
+            record.generations.retain(|entry| {
+                let own = entry.daemon == keeper.daemon.identity;
+                let stays = !gone(entry) && (own || entry.daemon.is_alive());
+                dead.extend((!stays).then_some(entry.daemon.pid));
+                stays
+            });
+            if dead
+                .iter()
+                .any(|pid| keeper.files.found() == Found::Pid(*pid))
+            {
                 keeper.files.remove_pid_file(lock)?;
             }
-            let record = keeper.record_of_others()?;
             keeper.files.write_record(lock, &record)
         });
-        if let Err(error) = cleaned {
+        if let Err(error) = forgotten {
             self.report
                 .warn(&format!("{error:#}; a stale file may be left there"));
         }
-        self.lock = None;
     }
 
     /// Does it while holding the lock; `None` if a successor has it.
@@ -98,8 +123,8 @@ impl Keeper {
         }
     }
 
-    /// The living generations but this one, as the file has them now.
-    fn record_of_others(&self) -> Result<Record> {
+    /// The record as the file has it now.
+    fn record(&self) -> Result<Record> {
         let mut record = match self.files.read_record() {
             Ok(record) => record,
             Err(Disbelief::Unreadable(words)) => {
@@ -109,10 +134,6 @@ impl Keeper {
                 Record::of_this_boot()?
             }
         };
-        record
-            .generations
-            .retain(|entry| entry.daemon != self.daemon.identity);
-        record.retain_living();
         record.last = record.last.max(self.number);
         Ok(record)
     }

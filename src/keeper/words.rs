@@ -42,7 +42,14 @@ impl Keeper {
 
     pub(super) fn report_news(&self, news: News) {
         let name = self.name();
+        let pid = self.daemon.pid();
+        let time = |timeout: Option<Duration>| timeout.map_or("never".to_owned(), seconds);
+        let prepare_timeout = time(self.service.policy.prepare_timeout);
+        let stop_timeout = time(self.service.policy.stop_timeout);
         match news {
+            News::Stopping => self.report.note(&format!(
+                "stop: {name} is told to drain (TERM); KILL after: {stop_timeout}"
+            )),
             News::RestartedByStop { predecessor: true } => self.report.note(&format!(
                 "restart: {name} is not ready, and is ended; its predecessor serves until the next one is"
             )),
@@ -51,16 +58,16 @@ impl Keeper {
                 self.service.prepare_signal
             )),
             News::DetachedUnasked => self.report.note(&format!(
-                "restart: {name} serves on, detached and unasked, until its successor is ready"
+                "restart: {name} serves on, detached and unasked, until its successor is ready (to end it: kill {pid})"
             )),
             News::Prepared => self.report.note(&format!(
-                "{name} is prepared; it serves on, detached, until its successor is ready"
+                "{name} is prepared; it serves on, detached, until its successor is ready (to end it: kill {pid})"
             )),
             News::NeverPrepared { ready: true } => self.report.warn(&format!(
-                "{name} did not answer within the prepare timeout; it serves on, detached, until its successor is ready"
+                "{name} did not answer within the prepare timeout ({prepare_timeout}); it serves on, detached, until its successor is ready"
             )),
             News::NeverPrepared { ready: false } => self.report.warn(&format!(
-                "{name} did not answer within the prepare timeout, and never said that it is ready; it is ended"
+                "{name} did not answer within the prepare timeout ({prepare_timeout}), and never said that it is ready; it is ended"
             )),
             News::TakenForReady => self.report.warn(&format!(
                 "{name} has not said that it is ready, as its predecessor never did; its life of {} is taken for that (a daemon says it with: seamless-run notify started)",
@@ -70,7 +77,7 @@ impl Keeper {
                 self.report.warn(&format!("the launcher of {name} is gone; {}", self.after_loss()));
             }
             News::NotInTime => self.report.warn(&format!(
-                "{name} did not end within the stop timeout; it is killed"
+                "{name} did not end within the stop timeout ({stop_timeout}); it is killed"
             )),
         }
     }

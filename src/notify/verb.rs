@@ -95,8 +95,10 @@ pub(crate) fn run(message: &str) -> i32 {
     match hear(&answer) {
         Some(text) if text == "ok" => verb::YES,
         Some(text) => {
-            let words = text.strip_prefix("error=").unwrap_or(&text);
-            complain(&format!("the keeper says: {words}"));
+            match text.strip_prefix("error=") {
+                Some(words) => complain(&format!("the keeper says: {words}")),
+                None => complain(&text),
+            }
             verb::NO
         }
         None => timed_out(),
@@ -148,7 +150,7 @@ fn ask(address: &str, message: &str) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// The answer; `error=…` for the end without one; `None` if it did not come in time.
+/// The answer, or why there is none; `None` if it did not come in time.
 fn hear(answer: &OwnedFd) -> Option<String> {
     let mut readable = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
@@ -166,7 +168,7 @@ fn hear(answer: &OwnedFd) -> Option<String> {
     let length = received.map_or(0, |received| received.bytes);
     if length == 0 {
         let words = "no answer: the message was not believed (this process is neither the daemon, nor descends from it, nor is in its session), or the keeper has gone";
-        return Some(format!("error={words}"));
+        return Some(words.to_owned());
     }
     Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
