@@ -293,6 +293,16 @@ fn the_files_of_a_predecessor_that_dies() {
     assert_eq!(left.count(), 1, "the lock");
 }
 
+/// Somebody tidied up too much: the PID file goes all the same.
+#[test]
+fn the_pid_file_of_a_generation_whose_record_was_removed() {
+    let stage = Stage::new();
+    let (launcher, _) = stage.daemon(&[], STARTED, BY_CHLD);
+    fs::remove_file(stage.beside(".record")).unwrap();
+    stage.stop(launcher, &[]);
+    assert_eq!(stage.pid_in_file(), None);
+}
+
 /// A keeper that was KILLed lets its daemon go on; the next start knows it by the record.
 #[test]
 fn a_daemon_whose_keeper_was_killed_is_a_predecessor() {

@@ -75,7 +75,7 @@ impl Keeper {
 
     /// R21: takes back what this generation wrote, unless it is a successor's by now.
     pub(super) fn clean_up(&mut self) {
-        self.forget(|entry| entry.daemon == self.daemon.identity);
+        self.forget(Some(self.daemon.pid()));
         self.lock = None;
     }
 
@@ -83,18 +83,22 @@ impl Keeper {
     /// files are this one's to write while it is supervised.
     pub(super) fn forget_predecessors(&self) {
         if self.lock.is_some() {
-            self.forget(|_| false);
+            self.forget(None);
         }
     }
 
-    /// Leaves out of the record whoever has gone, and with them the PID file that names one.
-    fn forget(&self, gone: impl Fn(&Entry) -> bool) {
+    /// Leaves out of the record whoever has gone, and with them the PID file that names one. `own`:
+    /// our daemon is among them, whether or not the record, which somebody may have removed, has it.
+    fn forget(&self, own: Option<i32>) {
         let forgotten = self.with_lock(|keeper, lock| {
             let mut record = keeper.record()?;
-            let mut dead = vec![];
+            let mut dead: Vec<i32> = own.into_iter().collect();
             record.generations.retain(|entry| {
-                let own = entry.daemon == keeper.daemon.identity;
-                let stays = !gone(entry) && (own || entry.daemon.is_alive());
+                let stays = if entry.daemon == keeper.daemon.identity {
+                    own.is_none()
+                } else {
+                    entry.daemon.is_alive()
+                };
                 dead.extend((!stays).then_some(entry.daemon.pid));
                 stays
             });
