@@ -1,6 +1,7 @@
 //! What can be typed, and what it means (§9).
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub(crate) enum Invocation {
 }
 
 /// A service and how it is to be run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Service {
     /// In log lines.
     pub(crate) name: String,
@@ -60,7 +61,7 @@ pub(crate) enum Refusal {
     version,
     override_usage = "seamless-run [OPTIONS] [--] COMMAND [ARG]...\n       seamless-run notify WORD...",
     after_help = "Verbs (the first word only; after -- a word of that name is a command):\n  \
-        notify  says to the launcher that this daemon has started, is prepared, ... (notify --help)\n\n\
+        notify   says to the launcher that this daemon has started, is prepared, ... (notify --help)\n\n\
         TIME is like 500ms, 5s, 2m or 1h; 0 or none is never. SIGNAL is like TERM, SIGTERM, 15 or RTMIN+1.\n\
         Exit status: the daemon's own; 0 after a restart; 125 seamless-run failed, 126 the command \
         cannot be executed, 127 it was not found."
@@ -81,6 +82,18 @@ struct RunArguments {
     /// How long to wait for that answer; then a daemon that is ready is detached all the same
     #[arg(long, value_name = "TIME", default_value = "5s")]
     prepare_timeout: String,
+    /// How long a new generation may take to become ready; then it is stopped, and its predecessor serves on
+    #[arg(long, value_name = "TIME", default_value = "none")]
+    ready_timeout: String,
+    /// How long a replaced generation may take to drain before KILL
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    drain_timeout: String,
+    /// How long a detached generation waits for a successor; then it was a stop
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    orphan_timeout: String,
+    /// How long the sockets of a crashed daemon are kept; nothing is, so far
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    hold_timeout: String,
     /// How long a stop waits before KILL; shorter than the supervisor's own patience
     #[arg(long, value_name = "TIME", default_value = "30s")]
     stop_timeout: String,
@@ -132,11 +145,33 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, Refusal> {
     mean(arguments).map_err(complaint(FAILED))
 }
 
-fn complaint(status: i32) -> impl Fn(anyhow::Error) -> Refusal {
+/// The PID file in arguments that cannot be understood as a whole.
+pub(crate) fn pid_file_in(arguments: &[OsString]) -> Option<PathBuf> {
+    let mut words = arguments
+        .iter()
+        .skip(1)
+        .take_while(|word| *word != "--")
+        .map(|word| word.as_encoded_bytes());
+    let file = loop {
+        let word = words.next()?;
+        if word == b"-p" || word == b"--pid-file" {
+            break words.next()?;
+        }
+        let attached = word
+            .strip_prefix(b"--pid-file=")
+            .or_else(|| word.strip_prefix(b"-p"));
+        if let Some(file) = attached {
+            break file;
+        }
+    };
+    files::absolute(Path::new(OsStr::from_bytes(file))).ok()
+}
+
+pub(crate) fn complaint(status: i32) -> impl Fn(anyhow::Error) -> Refusal {
     move |error| Refusal::Complaint(error.to_string(), status)
 }
 
-fn parse_with<Arguments: Parser>(
+pub(crate) fn parse_with<Arguments: Parser>(
     arguments: &[OsString],
     status: i32,
 ) -> Result<Arguments, Refusal> {
@@ -195,8 +230,13 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
     let policy = Policy {
         prepare,
         prepare_timeout: time("--prepare-timeout", &arguments.prepare_timeout)?,
+        ready_timeout: time("--ready-timeout", &arguments.ready_timeout)?,
+        drain_timeout: time("--drain-timeout", &arguments.drain_timeout)?,
         stop_timeout: time("--stop-timeout", &arguments.stop_timeout)?,
+        orphan_timeout: time("--orphan-timeout", &arguments.orphan_timeout)?,
     };
+    // Held sockets are what it is about; a wrong value is told today.
+    time("--hold-timeout", &arguments.hold_timeout)?;
     let detach_signal = signal("--detach-signal", &arguments.detach_signal)?;
     let Some(pid_file) = arguments.pid_file else {
         return Ok(Invocation::Exec(command));
@@ -219,7 +259,7 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
     })))
 }
 
-fn name_of(pid_file: &Path) -> String {
+pub(crate) fn name_of(pid_file: &Path) -> String {
     let stem = pid_file.file_stem().unwrap_or(pid_file.as_os_str());
     stem.to_string_lossy().into_owned()
 }
@@ -260,7 +300,7 @@ fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
     Ok((subject, meaning))
 }
 
-fn time(option: &str, text: &str) -> Result<Option<Duration>> {
+pub(crate) fn time(option: &str, text: &str) -> Result<Option<Duration>> {
     parse_time(text).ok_or_else(|| {
         anyhow!("{option}: malformed time {text:?}; use a number with ms, s, m or h, such as 500ms or 2m, or none")
     })
@@ -375,6 +415,10 @@ mod tests {
             (&["--on", "HUP=stop", "x"], "--pid-file"),
             (&[named, "--stop-timeout", "5 parsecs", "x"], "5 parsecs"),
             (&[named, "--prepare-timeout", "-1", "x"], "-1"),
+            (&[named, "--ready-timeout", "soon", "x"], "soon"),
+            (&[named, "--drain-timeout", "5 m", "x"], "5 m"),
+            (&[named, "--orphan-timeout", "1e3", "x"], "1e3"),
+            (&[named, "--hold-timeout", "never", "x"], "never"),
             (&["-p/nowhere/app.pid", "x"], "/nowhere"),
             (&[named, "-q", "-v", "x"], "--verbose"),
         ] {
@@ -382,6 +426,26 @@ mod tests {
             assert!(line.contains(value), "{words:?}: {line}");
             assert!(!line.contains('\n'), "{line}");
             assert_eq!(status, 125);
+        }
+    }
+
+    #[test]
+    fn the_pid_file_is_found_in_what_is_not_understood() {
+        let found = |words: &[&str]| {
+            let words = std::iter::once(&"seamless-run").chain(words);
+            pid_file_in(&words.map(OsString::from).collect::<Vec<_>>())
+        };
+        let file = Some(PathBuf::from("/tmp/app.pid"));
+        for words in [
+            &["--bogus", "-p", "/tmp/app.pid", "x"][..],
+            &["-p/tmp/app.pid", "--bogus"],
+            &["--pid-file", "/tmp/app.pid"],
+            &["--pid-file=/tmp/app.pid", "--stop-timeout", "soon"],
+        ] {
+            assert_eq!(found(words), file, "{words:?}");
+        }
+        for words in [&["--", "-p", "/tmp/app.pid"][..], &["-p"], &["x"], &[]] {
+            assert_eq!(found(words), None, "{words:?}");
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) mod verb {
     pub(crate) const NO: i32 = 1;
     pub(crate) const USAGE: i32 = 2;
     pub(crate) const NOTHING_RUNNING: i32 = 3;
+    pub(crate) const CANNOT_TELL: i32 = 4;
     pub(crate) const TIMED_OUT: i32 = 124;
 }
 
@@ -28,6 +29,8 @@ pub(crate) enum Ending {
     Exited(i32),
     /// By this signal's number.
     Killed(i32),
+    /// Nobody can tell: the keeper whose child it was had been lost (R20).
+    Unknown,
 }
 
 impl Ending {
@@ -46,6 +49,7 @@ impl fmt::Display for Ending {
                 Some(signal) => write!(formatter, "killed by {signal}"),
                 None => write!(formatter, "killed by signal {number}"),
             },
+            Ending::Unknown => formatter.write_str("exit status unknown"),
         }
     }
 }
@@ -54,6 +58,7 @@ impl fmt::Display for Ending {
 pub(crate) fn depart(ending: Ending) -> ! {
     match ending {
         Ending::Exited(code) => std::process::exit(code),
+        Ending::Unknown => std::process::exit(FAILED),
         Ending::Killed(signal) => {
             // RLIMIT_CORE would not do: it is not asked where cores go to a pipe. A failure costs
             // a core file of an empty process.

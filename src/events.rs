@@ -3,7 +3,11 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Between two looks where there is no other way.
+const PAUSE: u8 = 100;
 
 /// Waits until one of the sources has something to read, the link has room again where that is
 /// wanted, or the deadline has passed. What there is to read, the keeper finds by reading: a wake
@@ -18,8 +22,15 @@ pub(crate) fn wait(
         .map(|source| PollFd::new(*source, PollFlags::POLLIN));
     let writable = link_has_room.map(|link| PollFd::new(link, PollFlags::POLLOUT));
     let mut all: Vec<PollFd<'_>> = readable.chain(writable).collect();
-    // An interrupted wait is a wake like any other.
-    let _ = poll(&mut all, until(deadline, Instant::now()));
+    poll_or_pause(&mut all, until(deadline, Instant::now()));
+}
+
+/// `poll(2)`. An interrupted wait is a wake like any other; but one that cannot be had, since a limit
+/// was lowered below what is open, must not become a busy loop.
+pub(crate) fn poll_or_pause(sources: &mut [PollFd<'_>], timeout: PollTimeout) {
+    if !matches!(poll(sources, timeout), Ok(_) | Err(Errno::EINTR)) {
+        let _ = poll(&mut [], PAUSE);
+    }
 }
 
 /// Rounded up: a wait that ends a moment too early would turn into a busy loop.

@@ -1,15 +1,19 @@
 //! The story of one generation, top to bottom: the keeper starts the daemon, and stays with it for
 //! life.
 //!
-//! It takes hold of the files, starts the daemon ([`Keeper::begin`]), and from then on turns what
-//! happens into events, asks [`step()`] what they mean, and does it. Once the daemon runs, no error
-//! ends the loop (R4).
+//! It takes hold of the files and attaches to the older generations, starts the daemon
+//! ([`Keeper::begin`]), and from then on turns what happens into events, asks [`step()`] what they
+//! mean, and does it. Once the daemon runs, no error ends the loop (R4).
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod adopt;
 mod commit;
+mod control;
+mod messages;
 mod words;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,15 +21,20 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::cli::Service;
+use crate::clock::Clock;
+use crate::control::wire::Failure;
+use crate::control::{
+    Attempt, Callers, Heard as HeardFromCaller, Id, Listener, Message as Request,
+};
 use crate::daemon::{Daemon, Environment};
 use crate::departure::{Ending, FAILED};
 use crate::events;
-use crate::files::{Claim, Files, Lock, Record, State};
-use crate::generation::{Action, Event, Phase, PrepareWhen, Reception, Voice, step};
+use crate::files::{Claim, DirectoryWatch, Files, Lock, Record};
+use crate::generation::{Action, Event, Phase, PrepareWhen, Reception, Voice, Waits, step};
 use crate::inherited;
 use crate::link::{Heard, Link, Word};
-use crate::notify::{Answer, Message, NotifySocket, Received, Statement};
-use crate::predecessors::Predecessors;
+use crate::notify::{Answer, Message, NotifySocket, Received};
+use crate::predecessors::{Limits, News as PredecessorNews, Predecessors};
 use crate::process::Identity;
 use crate::ready::{Named, PidFileWatch};
 use crate::report::{Report, cause, complain};
@@ -33,19 +42,42 @@ use crate::signals::{self, Meaning, Signal};
 
 /// The seed's timer: so long a life is taken for readiness where nothing else is to be had (R13).
 const LIFE_THAT_COUNTS: Duration = Duration::from_secs(10);
-/// Messages read in one wake; the others wait in the socket, and do not keep a signal waiting.
-const MESSAGES_AT_ONCE: usize = 32;
+/// Messages read in one wake, and callers accepted; the others wait in their sockets, and do not
+/// keep a signal waiting.
+const AT_ONCE: usize = 32;
+
+/// What a keeper's launcher knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kin {
+    pub(crate) launcher: Identity,
+    /// The launcher's parent when it started (R19).
+    pub(crate) supervisor: Option<Identity>,
+}
 
 /// Runs a generation from its start to its end. This is the child of the launcher's fork.
-pub(crate) fn run(service: Service, mut link: Link, launcher: Identity, mask: &SigSet) -> ! {
-    match Keeper::begin(service, &mut link, launcher, mask) {
+pub(crate) fn run(service: Service, mut link: Link, kin: Kin, mask: &SigSet) -> ! {
+    let socket = Files::beside(&service.pid_file).socket;
+    match Keeper::begin(service, &mut link, kin, mask) {
         Ok(keeper) => keeper.live(link),
-        Err(error) => {
-            complain(&format!("{error:#}"));
-            link.say(Word::Leave(Ending::Exited(FAILED)));
-            finish(link)
-        }
+        Err(error) => give_up(&error, &socket, link),
     }
+}
+
+/// Takes the place of a keeper that this launcher has lost (R20). A child of its fork, too.
+pub(crate) fn take_over(service: Service, mut link: Link, kin: Kin) -> ! {
+    let socket = Files::beside(&service.pid_file).socket;
+    match Keeper::adopt(service, &mut link, kin) {
+        Ok(keeper) => keeper.live(link),
+        Err(error) => give_up(&error, &socket, link),
+    }
+}
+
+fn give_up(error: &anyhow::Error, socket: &Path, mut link: Link) -> ! {
+    let why = format!("{error:#}");
+    complain(&why);
+    crate::control::report_failed_start(socket, &why);
+    link.say(Word::Leave(Ending::Exited(FAILED)));
+    finish(link)
 }
 
 /// Leaves, when the last word is on its way.
@@ -60,19 +92,28 @@ fn finish(mut link: Link) -> ! {
 struct Keeper {
     service: Service,
     report: Report,
+    clock: Clock,
     files: Files,
     /// While this generation is the supervised one.
     lock: Option<Lock>,
     number: u32,
     identity: Identity,
-    launcher: Identity,
+    kin: Kin,
     /// The launcher has neither been told to leave nor been lost.
     supervised: bool,
     phase: Phase,
+    /// When the phase began.
+    since: Instant,
     daemon: Daemon,
+    started: Instant,
     /// Whether the daemon has said that it is ready, or only lived long enough (R13).
     said_ready: bool,
-    started: Instant,
+    /// How the daemon has spoken, as the last phase that cared knew it.
+    voice: Voice,
+    /// When the daemon was told to finish.
+    told_to_end: Option<Instant>,
+    /// The daemon's last `STATUS=`.
+    status: String,
     predecessors: Predecessors,
     /// The predecessor that the PID file named when the daemon was started.
     named: Option<i32>,
@@ -80,12 +121,26 @@ struct Keeper {
     told_by_daemon: Option<i32>,
     /// Until ready.
     pid_file_watch: Option<PidFileWatch>,
+    /// While a standby has no deadline (R16).
+    directory_watch: Option<DirectoryWatch>,
     notify: NotifySocket,
+    listener: Listener,
+    callers: Callers,
     signals: SignalFd,
+    /// Why the last attempt failed, and when.
+    failure: Option<(Failure, Instant)>,
     /// What the last commit could not do; the answer to *started*.
     commit_failure: Option<String>,
     /// The command could not be run, in words.
     exec_failure: Option<String>,
+    /// A file could not be written the last time; it is said once.
+    write_failed: bool,
+    /// The last caller could not be accepted; it is said once.
+    turned_away: bool,
+    /// Callers cannot even be turned away; until then nobody listens.
+    deaf_until: Option<Instant>,
+    /// Those who watch have not been told yet.
+    changed: bool,
 }
 
 /// All that one wake found, before anything is done about it (§3).
@@ -96,33 +151,23 @@ struct Wake {
     messages: Vec<(Message, Answer)>,
     answered_by_signal: bool,
     named: Option<Named>,
-    predecessor_ended: bool,
+    requests: Vec<(Id, Request)>,
+    /// Successors that have gone; how their attempts ended, where they said so.
+    lost_successors: Vec<(u32, Option<Attempt>)>,
+    predecessors: Vec<PredecessorNews>,
     /// The last one that served.
     predecessors_gone: bool,
+    directory_gone: bool,
     launcher_lost: bool,
 }
 
 impl Keeper {
     /// From nothing to a daemon that runs. An error here leaves nothing behind.
-    fn begin(
-        service: Service,
-        link: &mut Link,
-        launcher: Identity,
-        mask: &SigSet,
-    ) -> Result<Keeper> {
-        nix::unistd::setsid().context("cannot make a session")?;
-        nix::sys::prctl::set_name(c"seamless-keeper").context("cannot name the keeper")?;
-        let report = Report::new(service.name.clone(), service.volume);
-        let identity = Identity::of_this_process()?;
-
+    fn begin(service: Service, link: &mut Link, kin: Kin, mask: &SigSet) -> Result<Keeper> {
+        let (report, identity) = become_keeper(&service)?;
         let files = Files::beside(&service.pid_file);
-        let Claim {
-            lock,
-            record,
-            named,
-        } = files.claim(&report)?;
+        let Claim { lock, mut record } = files.claim(&report)?;
         let number = record.last;
-        let predecessors = Predecessors::from_record(&record);
         let notify = NotifySocket::open().context("cannot open a notify socket")?;
         let pid_file_watch = PidFileWatch::open(&files)
             .inspect_err(|errno| {
@@ -132,14 +177,17 @@ impl Keeper {
                 ));
             })
             .ok();
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let wanted = signals::set_of([Signal::CHLD, service.detach_signal]);
-        let signals = SignalFd::with_flags(&wanted, flags).context("cannot make a signalfd")?;
+        let signals = signals_of(&service)?;
+        let limits = limits_of(&service);
+        let predecessors = Predecessors::attach(&record, &files, number, limits, &report)?;
+        // Not before: who died while it was attached to is in nobody's list.
+        record.retain_living();
+        let named = files.judge_pid_file(&lock, &record, &report)?;
+        let listener = files.listen(&lock)?;
 
-        let own_pid = identity.pid;
         let mut environment = Environment::new(
-            launcher.pid,
-            own_pid,
+            kin.launcher.pid,
+            identity.pid,
             &service.pid_file,
             number,
             notify.address(),
@@ -149,48 +197,82 @@ impl Keeper {
             PrepareWhen::Named => environment.prepare_signal(Some(service.prepare_signal)),
             PrepareWhen::Never => environment.prepare_signal(None),
         }
-        let daemon = Daemon::fork(&service.command, &environment, mask)?;
-
         let started = Instant::now();
-        let assume_ready = predecessors
-            .never_said_ready()
-            .then(|| started + LIFE_THAT_COUNTS);
+        let daemon = Daemon::fork(&service.command, &environment, mask).inspect_err(|_| {
+            let _ = files.hide(&lock, &listener);
+        })?;
+        let assume_ready = predecessors.never_said_ready().then_some(LIFE_THAT_COUNTS);
+        let waits = Waits::begin(started, assume_ready, service.policy.ready_timeout);
         let mut keeper = Keeper {
-            phase: Phase::starting(predecessors.any_serves(), assume_ready),
-            launcher,
+            phase: Phase::Starting {
+                voice: Voice::Silent,
+                predecessor: predecessors.any_serves(),
+                waits,
+            },
+            since: started,
+            started,
+            clock: Clock::start(),
+            kin,
             supervised: true,
             lock: Some(lock),
             said_ready: false,
+            voice: Voice::Silent,
+            told_to_end: None,
+            status: String::new(),
             told_by_daemon: None,
+            failure: predecessors.failure.clone(),
             commit_failure: None,
             exec_failure: None,
+            directory_watch: None,
+            callers: Callers::default(),
+            write_failed: false,
+            turned_away: false,
+            deaf_until: None,
+            changed: false,
             service,
             report,
             files,
             number,
             identity,
             daemon,
-            started,
             predecessors,
             named,
             pid_file_watch,
             notify,
+            listener,
             signals,
         };
-        keeper.start(record, link)?;
+        if let Err(error) = keeper.start(record, link) {
+            if let Some(lock) = &keeper.lock {
+                let _ = keeper.files.hide(lock, &keeper.listener);
+            }
+            return Err(error);
+        }
         Ok(keeper)
     }
 
     /// Records the daemon, lets it run (R5), and lets go of what is the daemon's alone (R2).
-    fn start(&mut self, mut record: Record, link: &Link) -> Result<()> {
-        record.generations.push(self.entry(State::Starting));
+    fn start(&mut self, mut record: Record, link: &mut Link) -> Result<()> {
+        record.generations.push(self.entry());
         if let Some(lock) = &self.lock {
             self.files.write_record(lock, &record)?;
         }
         self.daemon.release()?;
         self.report.note(&self.words_on_start());
+        self.settle(link);
+        link.say(Word::Settled);
+        Ok(())
+    }
+
+    /// Lets go of what is not the loop's.
+    fn settle(&mut self, link: &Link) {
+        if !self.predecessors.one_is_shown() {
+            self.show_socket();
+        }
         let mut keep = self.sources();
         keep.push(link.as_fd());
+        keep.extend(self.listener.descriptors());
+        keep.extend(self.daemon.descriptors());
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
         if let Err(error) = inherited::let_go(&keep) {
             self.report.warn(&format!(
@@ -198,28 +280,56 @@ impl Keeper {
                 cause(&error)
             ));
         }
-        Ok(())
     }
 
     fn live(mut self, mut link: Link) -> ! {
-        while self.phase != Phase::Gone {
-            let room = link.is_behind().then(|| link.as_fd());
-            let mut sources = self.sources();
-            sources.extend(link.to_watch());
-            events::wait(&sources, room, self.phase.deadline());
-            link.flush();
+        loop {
+            // Before the first wait, too: an adopted daemon may have gone already.
             let wake = self.read(&mut link);
             self.act(wake, &mut link);
+            // An older generation whose keeper was lost may have nobody else to look at its deadline.
+            let needed = self.predecessors.need_us() && !self.callers.has_successor();
+            if self.phase == Phase::Gone {
+                if !needed {
+                    finish(link);
+                }
+                self.dismiss_callers();
+            }
+            self.wait(&link);
+            link.flush();
         }
-        finish(link)
     }
 
-    /// What to wait for, beside the link: every descriptor of ours but the lock.
+    fn wait(&mut self, link: &Link) {
+        let room = link.is_behind().then(|| link.as_fd());
+        let deadline = self.deadline();
+        let until = deadline.map(|deadline| self.clock.real(deadline));
+        let mut sources = self.sources();
+        sources.extend(link.to_watch());
+        events::wait(&sources, room, until);
+        self.clock.waited(deadline);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let all = [
+            self.phase.deadline(),
+            self.predecessors.deadline(),
+            self.deaf_until,
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    /// What to wait for, beside the link.
     fn sources(&self) -> Vec<BorrowedFd<'_>> {
         let mut sources = vec![self.signals.as_fd(), self.notify.as_fd()];
+        let listens = self.deaf_until.is_none() && self.phase != Phase::Gone;
+        sources.extend(listens.then(|| self.listener.as_fd()));
         sources.extend(self.daemon.gate());
+        sources.extend(self.daemon.end());
         sources.extend(self.pid_file_watch.as_ref().map(AsFd::as_fd));
+        sources.extend(self.directory_watch.as_ref().map(AsFd::as_fd));
         sources.extend(self.predecessors.to_watch());
+        sources.extend(self.callers.to_watch());
         sources
     }
 
@@ -227,7 +337,7 @@ impl Keeper {
     /// its PID is its own.
     fn read(&mut self, link: &mut Link) -> Wake {
         let mut wake = Wake::default();
-        for _ in 0..MESSAGES_AT_ONCE {
+        for _ in 0..AT_ONCE {
             match self.notify.receive(self.daemon.pid()) {
                 Received::Message(message, answer) => wake.messages.push((message, answer)),
                 Received::Refused { sender } => self.report_refused(sender),
@@ -243,11 +353,15 @@ impl Keeper {
         loop {
             match link.hear() {
                 Heard::Word(Word::Signal(signal, value)) => wake.signals.push((signal, value)),
+                Heard::Word(Word::Reaped(pid, ending)) => {
+                    wake.ending = wake.ending.or(self.daemon.reaped(pid, ending));
+                }
                 // Only the launcher's end hears these.
-                Heard::Word(Word::Handled(_) | Word::Leave(_)) => {}
+                Heard::Word(Word::Handled(_) | Word::Settled | Word::Leave(_)) => {}
                 Heard::NothingYet => break,
                 Heard::End => {
                     wake.launcher_lost = true;
+                    self.daemon.launcher_lost();
                     break;
                 }
             }
@@ -260,9 +374,25 @@ impl Keeper {
             .as_mut()
             .and_then(|watch| watch.look(daemon));
         let served = self.predecessors.any_serves();
-        wake.predecessor_ended = self.predecessors.forget_dead();
+        wake.predecessors = self.predecessors.read(self.clock.now());
         wake.predecessors_gone = served && !self.predecessors.any_serves();
-        wake.ending = self.daemon.reap();
+        self.accept_callers();
+        for heard in self.callers.read() {
+            match heard {
+                HeardFromCaller::Said(id, request) => wake.requests.push((id, request)),
+                HeardFromCaller::SuccessorLost {
+                    generation,
+                    attempt,
+                } => wake.lost_successors.push((generation, attempt)),
+            }
+        }
+        wake.directory_gone = self.directory_has_gone();
+        wake.ending = wake.ending.or_else(|| self.daemon.reap());
+        if wake.ending.is_some() {
+            // It may have been written since the look above.
+            let failure = self.daemon.exec_failure();
+            self.exec_failure = self.exec_failure.take().or(failure);
+        }
         wake
     }
 
@@ -274,21 +404,33 @@ impl Keeper {
             .signals
             .into_iter()
             .partition(|(signal, _)| meanings.of(*signal) == Meaning::Stop);
+        let (stop_requests, requests): (Vec<_>, Vec<_>) =
+            wake.requests.into_iter().partition(|(_, request)| {
+                matches!(request, Request::Stop { .. } | Request::End { .. })
+            });
+        // A successor that had to tell our daemon itself says so after it has told us to: whatever
+        // else it wanted, no second signal must go out.
+        let told = |request: &Request| matches!(request, Request::Commit { told: true });
+        if let Some((id, request)) = requests.iter().find(|(_, request)| told(request)) {
+            self.requested(*id, request.clone(), link);
+        }
         for (signal, _) in stops {
-            self.apply(Event::Stop, link);
+            self.stop(link);
             link.say(Word::Handled(signal));
+        }
+        for (id, request) in stop_requests {
+            self.requested(id, request, link);
         }
         if let Some(ending) = wake.ending {
             let unasked = self.report_end(ending);
+            self.tell_of_our_end(ending);
             self.apply(Event::DaemonEnded(ending), link);
             if unasked && ending == Ending::Exited(0) {
                 // After the launcher was told to leave: it looks at every process there is.
                 self.report_background();
             }
         }
-        if wake.predecessor_ended {
-            self.forget_predecessors();
-        }
+        self.hear_of_predecessors(wake.predecessors, link);
         if wake.predecessors_gone {
             self.apply(Event::PredecessorsGone, link);
         }
@@ -303,28 +445,49 @@ impl Keeper {
             let outcome = self.hear_out(message, link);
             answer.give(outcome);
         }
+        // Who asks something else shall be told what has become of a successor, if that is over.
+        let (of_successors, others_requests): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|(_, request)| {
+                matches!(request, Request::Attach { .. } | Request::Commit { .. })
+            });
+        for (id, request) in of_successors {
+            self.requested(id, request, link);
+        }
+        for (generation, attempt) in wake.lost_successors {
+            self.successor_lost(generation, attempt, link);
+        }
+        for (id, request) in others_requests {
+            self.requested(id, request, link);
+        }
+        if wake.directory_gone {
+            self.apply(Event::DirectoryGone, link);
+        }
         for (signal, value) in others {
             self.signalled(signal, value, meanings.of(signal), link);
             link.say(Word::Handled(signal));
         }
         if wake.launcher_lost && std::mem::take(&mut self.supervised) {
-            self.apply(Event::LauncherLost, link);
+            let reception = self.daemon.reception(self.service.prepare_signal);
+            self.apply(Event::LauncherLost(reception), link);
         }
+        let now = self.clock.woke();
         if self
             .phase
             .deadline()
-            .is_some_and(|deadline| deadline <= Instant::now())
+            .is_some_and(|deadline| deadline <= now)
         {
             self.apply(Event::Deadline, link);
         }
+        self.predecessors.expire(now, &self.report);
+        if self.predecessors.is_empty() {
+            self.apply(Event::LastOneGone, link);
+        }
+        self.tell_watchers();
     }
 
     fn signalled(&mut self, signal: Signal, value: Option<i32>, meaning: Meaning, link: &mut Link) {
         match meaning {
-            Meaning::Restart => {
-                let reception = self.daemon.reception(self.service.prepare_signal);
-                self.apply(Event::Restart(reception), link);
-            }
+            Meaning::Restart => self.restart(false, link),
             // Dealt with before everything else.
             Meaning::Stop | Meaning::Ignore => {}
             Meaning::Forward(Signal::TSTP)
@@ -337,81 +500,39 @@ impl Keeper {
         }
     }
 
-    /// What one message says, and the answer to it.
-    fn hear_out(&mut self, message: Message, link: &mut Link) -> Result<(), String> {
-        let mut outcome = Ok(());
-        self.apply(Event::Spoke(message.voice), link);
-        for statement in message.statements {
-            let said = match statement {
-                Statement::Ready => {
-                    self.become_ready(message.voice, link);
-                    self.answer_to_ready()
-                }
-                Statement::Prepared => {
-                    self.apply(Event::Prepared, link);
-                    self.answer_to_prepared()
-                }
-                Statement::Stopping => {
-                    self.report
-                        .detail(&format!("{} is about to exit", self.name()));
-                    Ok(())
-                }
-                Statement::Status(text) => {
-                    self.report.detail(&format!("{} says: {text}", self.name()));
-                    Ok(())
-                }
-                Statement::Unknown(word) => Err(format!(
-                    "this version of seamless-run does not know X_SEAMLESS={word}"
-                )),
-            };
-            outcome = outcome.and(said);
-        }
-        outcome
+    fn restart(&mut self, explicit: bool, link: &mut Link) {
+        let reception = self.daemon.reception(self.service.prepare_signal);
+        let event = Event::Restart {
+            reception,
+            explicit,
+        };
+        self.apply(event, link);
     }
 
-    fn become_ready(&mut self, voice: Voice, link: &mut Link) {
-        self.said_ready = true;
-        self.apply(Event::Ready(voice), link);
-    }
-
-    fn answer_to_ready(&self) -> Result<(), String> {
-        match (self.phase, &self.commit_failure) {
-            (Phase::Serving { .. } | Phase::Preparing { .. } | Phase::Standby { .. }, None) => {
-                Ok(())
-            }
-            (
-                Phase::Serving { .. } | Phase::Preparing { .. } | Phase::Standby { .. },
-                Some(words),
-            ) => Err(words.clone()),
-            (
-                Phase::Starting { .. }
-                | Phase::Draining { .. }
-                | Phase::Stopping { .. }
-                | Phase::Killing { .. }
-                | Phase::Gone,
-                _,
-            ) => Err("this generation is being stopped".to_owned()),
-        }
-    }
-
-    fn answer_to_prepared(&self) -> Result<(), String> {
-        match self.phase {
-            Phase::Standby { .. } => Ok(()),
-            Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. } => {
-                Err("nobody has asked this daemon to prepare".to_owned())
-            }
-            Phase::Draining { .. }
-            | Phase::Stopping { .. }
-            | Phase::Killing { .. }
-            | Phase::Gone => Err("this generation is being stopped".to_owned()),
-        }
+    fn stop(&mut self, link: &mut Link) {
+        let within = self.service.policy.stop_timeout;
+        self.apply(Event::Stop { within }, link);
     }
 
     fn apply(&mut self, event: Event, link: &mut Link) {
-        let (next, actions) = step(&self.service.policy, self.phase, event, Instant::now());
-        self.phase = next;
+        let now = self.clock.now();
+        let (next, actions) = step(&self.service.policy, self.phase, event, now);
+        let before = std::mem::replace(&mut self.phase, next);
+        if before != next {
+            self.changed = true;
+        }
+        if std::mem::discriminant(&before) != std::mem::discriminant(&next) {
+            self.since = now;
+        }
+        if let Phase::Starting { voice, .. } | Phase::Serving { voice } = next {
+            self.voice = voice;
+        }
         for action in actions {
             self.perform(action, link);
+        }
+        if before != next {
+            self.record_phase();
+            self.watch_directory();
         }
     }
 
@@ -422,19 +543,24 @@ impl Keeper {
                 self.send(self.service.prepare_signal, None);
             }
             Action::Drain => {
+                self.told_to_end.get_or_insert(self.clock.now());
                 self.send(Signal::TERM, None);
-                self.mark_draining(|entry| entry.number == self.number);
             }
             Action::Kill => self.send(Signal::KILL, None),
             Action::Commit => self.commit(),
-            Action::DrainPredecessors => self.drain_predecessors(),
+            Action::StopPredecessors(within) => {
+                let now = self.clock.now();
+                self.predecessors.end(within, false, now, &self.report);
+                self.mark_draining(&[], within);
+            }
+            Action::EndAttempt(end) => self.end_attempt(end),
             Action::Detach => {
+                self.record_phase();
                 self.lock = None;
-                // The successor's keeper has an eye on them.
-                self.predecessors = Predecessors::default();
             }
             Action::LeaveDetached => self.dismiss(Ending::Exited(0), link),
             Action::LeaveWith(ending) => self.dismiss(ending, link),
+            Action::Unname => self.unname(),
             Action::CleanUp => self.clean_up(),
             Action::Report(news) => self.report_news(news),
         }
@@ -455,5 +581,26 @@ impl Keeper {
                 cause(&error)
             ));
         }
+    }
+}
+
+/// What every keeper does first.
+fn become_keeper(service: &Service) -> Result<(Report, Identity)> {
+    nix::unistd::setsid().context("cannot make a session")?;
+    nix::sys::prctl::set_name(c"seamless-keeper").context("cannot name the keeper")?;
+    let report = Report::new(service.name.clone(), service.volume);
+    Ok((report, Identity::of_this_process()?))
+}
+
+fn signals_of(service: &Service) -> Result<SignalFd> {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let wanted = signals::set_of([Signal::CHLD, service.detach_signal]);
+    SignalFd::with_flags(&wanted, flags).context("cannot make a signalfd")
+}
+
+fn limits_of(service: &Service) -> Limits {
+    Limits {
+        drain: service.policy.drain_timeout,
+        stop: service.policy.stop_timeout,
     }
 }

@@ -7,17 +7,18 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::ForkResult;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, wait, waitpid};
 
 use crate::cli::Service;
 use crate::departure::{Ending, FAILED};
+use crate::events::poll_or_pause;
 use crate::inherited;
-use crate::keeper;
+use crate::keeper::{self, Kin};
 use crate::link::{Heard, Link, Word};
-use crate::process::Identity;
+use crate::process::{self, Identity};
 use crate::report::{Report, cause, complain};
 use crate::signals::{self, Signal};
 use crate::sys;
@@ -42,21 +43,28 @@ fn launch(service: Service) -> Result<Ending> {
     let signals = SignalFd::with_flags(&wanted, flags).context("cannot make a signalfd")?;
     let (link, keepers_link) = Link::pair().context("cannot make a socket pair")?;
     // Before the fork: a launcher that is KILLed right after it could not be looked at any more.
-    let launcher = Identity::of_this_process()?;
+    let kin = Kin {
+        launcher: Identity::of_this_process()?,
+        supervisor: process::parent_of_this_process(),
+    };
     match sys::fork().context("cannot fork")? {
         ForkResult::Child => {
             drop((link, signals));
-            keeper::run(service, keepers_link, launcher, &inherited)
+            keeper::run(service, keepers_link, kin, &inherited)
         }
         ForkResult::Parent { child } => {
             drop(keepers_link);
-            let report = Report::new(service.name, service.volume);
-            let keeper = child.as_raw();
+            let report = Report::new(service.name.clone(), service.volume);
             let launcher = Launcher {
+                service,
+                kin,
                 link,
-                keeper,
+                keeper: child.as_raw(),
+                keeper_ended: None,
+                settled: true,
                 signals,
                 on_their_way: Vec::new(),
+                reaped: Vec::new(),
                 report,
             };
             Ok(launcher.pass_on())
@@ -65,11 +73,18 @@ fn launch(service: Service) -> Result<Ending> {
 }
 
 struct Launcher {
+    service: Service,
+    kin: Kin,
     link: Link,
     keeper: i32,
+    keeper_ended: Option<Ending>,
+    /// The keeper has got as far as knowing its daemon; one that does not may fail for ever.
+    settled: bool,
     signals: SignalFd,
     /// With the keeper; they are left pending in the kernel meanwhile.
-    on_their_way: Vec<Signal>,
+    on_their_way: Vec<(Signal, Option<i32>)>,
+    /// Processes that were inherited, and have ended: perhaps a daemon whose keeper was lost.
+    reaped: Vec<(i32, Ending)>,
     report: Report,
 }
 
@@ -101,8 +116,8 @@ impl Launcher {
             PollFd::new(self.link.as_fd(), PollFlags::POLLIN | behind),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
-        // Whatever it returns, everything is read anew.
-        let _ = poll(&mut sources, PollTimeout::NONE);
+        // Whatever comes of it, everything is read anew.
+        poll_or_pause(&mut sources, PollTimeout::NONE);
     }
 
     /// Reads what the keeper says, to the last word.
@@ -111,13 +126,17 @@ impl Launcher {
             match self.link.hear() {
                 Heard::Word(Word::Leave(ending)) => return Some(ending),
                 Heard::Word(Word::Handled(signal)) => {
-                    self.on_their_way.retain(|other| *other != signal);
+                    self.on_their_way.retain(|(other, _)| *other != signal);
                     self.listen_again();
                 }
-                // Only the keeper's end hears of signals.
-                Heard::Word(Word::Signal(..)) => {}
+                Heard::Word(Word::Settled) => self.settled = true,
+                // Only the keeper's end hears these.
+                Heard::Word(Word::Signal(..) | Word::Reaped(..)) => {}
                 Heard::NothingYet => return None,
-                Heard::End => return Some(self.keeper_lost()),
+                Heard::End => match self.keeper_lost() {
+                    Some(ending) => return Some(ending),
+                    None => continue,
+                },
             }
         }
     }
@@ -125,10 +144,13 @@ impl Launcher {
     fn pass_signals_on(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = info.ssi_signo as i32;
-            // Our child's end shows on the link; a CHLD from anyone else means nothing (R7).
             let signal = match Signal::from_number(number) {
-                Some(signal) if signal != Signal::CHLD => signal,
-                _ => continue,
+                Some(Signal::CHLD) => {
+                    self.reap();
+                    continue;
+                }
+                Some(signal) => signal,
+                None => continue,
             };
             // A shell starts what is in the background with INT and QUIT ignored, so that the
             // terminal's do not reach it. One that somebody sent is meant.
@@ -136,10 +158,10 @@ impl Launcher {
                 continue;
             }
             let queued = info.ssi_code == nix::libc::SI_QUEUE;
-            self.on_their_way.push(signal);
+            let value = queued.then_some(info.ssi_int);
+            self.on_their_way.push((signal, value));
             self.listen_again();
-            self.link
-                .say(Word::Signal(signal, queued.then_some(info.ssi_int)));
+            self.link.say(Word::Signal(signal, value));
             if signal == Signal::TSTP && info.ssi_code == nix::libc::SI_KERNEL {
                 // ^Z at a terminal: the shell there waits for this process to stop.
                 let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
@@ -151,7 +173,11 @@ impl Launcher {
     /// every real-time one, in order.
     fn listen_again(&self) {
         let wanted = signals::all_that_can_be_caught();
-        let wanted = signals::set_of(wanted.filter(|signal| !self.on_their_way.contains(signal)));
+        let on_its_way = |signal: &Signal| {
+            let mut all = self.on_their_way.iter();
+            all.any(|(other, _)| other == signal)
+        };
+        let wanted = signals::set_of(wanted.filter(|signal| !on_its_way(signal)));
         if let Err(errno) = self.signals.set_mask(&wanted) {
             self.report.warn(&format!(
                 "cannot change the signals to wait for: {}",
@@ -160,18 +186,72 @@ impl Launcher {
         }
     }
 
-    /// It went without a word, which it does only if it was killed.
-    fn keeper_lost(&self) -> Ending {
-        let waited = waitpid(Pid::from_raw(self.keeper), WaitOptions::empty());
-        let ending = waited
-            .ok()
-            .flatten()
-            .and_then(|(_, status)| Ending::from_wait(status));
-        let how = ending.map_or_else(|| "lost".to_owned(), |ending| ending.to_string());
-        self.report.warn(&format!(
-            "the keeper (pid {}) is gone: {how}; its daemon goes on without it until the next start",
-            self.keeper
-        ));
-        Ending::Exited(FAILED)
+    /// Takes note of every child that has ended. A launcher that is PID 1 inherits orphans (R17), and
+    /// with them the daemon of a keeper that was lost.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let Some(ending) = Ending::from_wait(status) else {
+                continue;
+            };
+            let pid = pid.as_raw_nonzero().get();
+            if pid == self.keeper {
+                self.keeper_ended = Some(ending);
+            } else if self.kin.launcher.pid == 1 {
+                self.reaped.push((pid, ending));
+                self.link.say(Word::Reaped(pid, ending));
+            }
+        }
+    }
+
+    /// It went without a word, which it does only if it was killed. Its daemon lives: another keeper
+    /// goes on with it (R20). Gives the ending where there can be none.
+    fn keeper_lost(&mut self) -> Option<Ending> {
+        self.reap();
+        let how = self.keeper_ended.take().or_else(|| {
+            // The link's end comes a moment before the process's own.
+            let waited = waitpid(Pid::from_raw(self.keeper), WaitOptions::empty());
+            waited
+                .ok()
+                .flatten()
+                .and_then(|(_, status)| Ending::from_wait(status))
+        });
+        let how = how.map_or_else(|| "lost".to_owned(), |ending| ending.to_string());
+        let gone = format!("the keeper (pid {}) is gone: {how}", self.keeper);
+        if !self.settled {
+            self.report.warn(&format!(
+                "{gone}, as the one before; its daemon goes on without one until the next start"
+            ));
+            return Some(Ending::Exited(FAILED));
+        }
+        match self.fork_another() {
+            Ok(()) => None,
+            Err(error) => {
+                self.report.warn(&format!(
+                    "{gone}, and there can be no other: {error:#}; its daemon goes on without one until the next start"
+                ));
+                Some(Ending::Exited(FAILED))
+            }
+        }
+    }
+
+    fn fork_another(&mut self) -> Result<()> {
+        let (link, keepers_link) = Link::pair().context("cannot make a socket pair")?;
+        self.link = link;
+        self.settled = false;
+        // Before the fork: the new keeper reads these before it looks at its daemon.
+        for (pid, ending) in std::mem::take(&mut self.reaped) {
+            self.link.say(Word::Reaped(pid, ending));
+        }
+        match sys::fork().context("cannot fork")? {
+            ForkResult::Child => keeper::take_over(self.service.clone(), keepers_link, self.kin),
+            ForkResult::Parent { child } => {
+                self.keeper = child.as_raw();
+                // The lost one had not dealt with them.
+                for (signal, value) in &self.on_their_way {
+                    self.link.say(Word::Signal(*signal, *value));
+                }
+                Ok(())
+            }
+        }
     }
 }

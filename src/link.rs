@@ -23,38 +23,73 @@ pub(crate) enum Word {
     Signal(Signal, Option<i32>),
     /// Keeper to launcher: that one has been dealt with; the next of its kind may come.
     Handled(Signal),
+    /// Keeper to launcher: this keeper knows its daemon, and will not be lost for nothing.
+    Settled,
     /// Keeper to launcher: end like this.
     Leave(Ending),
+    /// Launcher to keeper: a process that the launcher inherited has ended (R17, R20).
+    Reaped(i32, Ending),
 }
 
-const LENGTH: usize = 6;
+/// Kind, signal, value, PID.
+const LENGTH: usize = 10;
 
 impl Word {
     fn encode(self) -> [u8; LENGTH] {
-        let (kind, number, value) = match self {
-            Word::Signal(signal, None) => (b's', signal.number(), 0),
-            Word::Signal(signal, Some(value)) => (b'q', signal.number(), value),
-            Word::Handled(signal) => (b'h', signal.number(), 0),
-            Word::Leave(Ending::Exited(code)) => (b'e', 0, code),
-            Word::Leave(Ending::Killed(number)) => (b'k', number, 0),
+        let (kind, number, value, pid) = match self {
+            Word::Signal(signal, None) => (b's', signal.number(), 0, 0),
+            Word::Signal(signal, Some(value)) => (b'q', signal.number(), value, 0),
+            Word::Handled(signal) => (b'h', signal.number(), 0, 0),
+            Word::Settled => (b'o', 0, 0, 0),
+            Word::Leave(ending) => (b'l', kind_of(ending), value_of(ending), 0),
+            Word::Reaped(pid, ending) => (b'r', kind_of(ending), value_of(ending), pid),
         };
-        let mut bytes = [kind, u8::try_from(number).unwrap_or_default(), 0, 0, 0, 0];
-        bytes[2..].copy_from_slice(&value.to_le_bytes());
+        let mut bytes = [0; LENGTH];
+        bytes[0] = kind;
+        bytes[1] = u8::try_from(number).unwrap_or_default();
+        bytes[2..6].copy_from_slice(&value.to_le_bytes());
+        bytes[6..].copy_from_slice(&pid.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: [u8; LENGTH]) -> Option<Word> {
-        let [kind, number, value @ ..] = bytes;
+        let [kind, number, v0, v1, v2, v3, p0, p1, p2, p3] = bytes;
         let number = i32::from(number);
-        let value = i32::from_le_bytes(value);
+        let value = i32::from_le_bytes([v0, v1, v2, v3]);
+        let pid = i32::from_le_bytes([p0, p1, p2, p3]);
         match kind {
             b's' => Some(Word::Signal(Signal::from_number(number)?, None)),
             b'q' => Some(Word::Signal(Signal::from_number(number)?, Some(value))),
             b'h' => Some(Word::Handled(Signal::from_number(number)?)),
-            b'e' => Some(Word::Leave(Ending::Exited(value))),
-            b'k' => Some(Word::Leave(Ending::Killed(number))),
+            b'o' => Some(Word::Settled),
+            b'l' => Some(Word::Leave(ending_of(number, value)?)),
+            b'r' => Some(Word::Reaped(pid, ending_of(number, value)?)),
             _ => None,
         }
+    }
+}
+
+fn kind_of(ending: Ending) -> i32 {
+    match ending {
+        Ending::Exited(_) => 0,
+        Ending::Killed(_) => 1,
+        Ending::Unknown => 2,
+    }
+}
+
+fn value_of(ending: Ending) -> i32 {
+    match ending {
+        Ending::Exited(value) | Ending::Killed(value) => value,
+        Ending::Unknown => 0,
+    }
+}
+
+fn ending_of(kind: i32, value: i32) -> Option<Ending> {
+    match kind {
+        0 => Some(Ending::Exited(value)),
+        1 => Some(Ending::Killed(value)),
+        2 => Some(Ending::Unknown),
+        _ => None,
     }
 }
 
@@ -162,6 +197,9 @@ mod tests {
             Word::Handled(Signal::TERM),
             Word::Leave(Ending::Exited(255)),
             Word::Leave(Ending::Killed(11)),
+            Word::Leave(Ending::Unknown),
+            Word::Settled,
+            Word::Reaped(4_194_303, Ending::Exited(3)),
         ]
     }
 

@@ -6,6 +6,8 @@
 //! them, the daemon and the files.
 
 mod cli;
+mod clock;
+mod control;
 mod daemon;
 mod departure;
 mod events;
@@ -29,11 +31,20 @@ use cli::{Invocation, Refusal};
 use departure::{Ending, depart};
 
 fn main() {
-    let ending = match cli::parse(std::env::args_os().collect()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let ending = match cli::parse(arguments.clone()) {
         Ok(Invocation::Launch(service)) => launcher::run(*service),
         Ok(Invocation::Notify(message)) => Ending::Exited(notify::verb::run(&message)),
         Ok(Invocation::Exec(command)) => fail(daemon::exec_here(&command)),
-        Err(Refusal::Complaint(line, status)) => fail((status, line)),
+        Err(Refusal::Complaint(line, status)) => {
+            // Its supervisor wanted it to run, and whoever serves shall not take its absence for a
+            // stop (R16).
+            if let (departure::FAILED, Some(pid_file)) = (status, cli::pid_file_in(&arguments)) {
+                let socket = files::Files::beside(&pid_file).socket;
+                control::report_failed_start(&socket, &line);
+            }
+            fail((status, line))
+        }
         Err(Refusal::Answer(text)) => {
             // A reader that has gone away has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());

@@ -5,8 +5,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::signals::Signal;
@@ -71,6 +74,14 @@ impl Identity {
         }))
     }
 
+    /// How long it has lived.
+    pub(crate) fn age(self) -> Duration {
+        // The unit of /proc, whatever the kernel's own is (USER_HZ).
+        let start = Duration::from_millis(self.start.saturating_mul(10));
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(start, Duration::from);
+        now.saturating_sub(start)
+    }
+
     pub(crate) fn is_alive(self) -> bool {
         // What cannot be told is not taken for dead: it would be forgotten.
         !matches!(self.open(), Ok(None))
@@ -96,10 +107,24 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// One whose pidfd somebody passed.
+    pub(crate) fn new(pid: i32, descriptor: OwnedFd) -> Process {
+        Process { pid, descriptor }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut ended = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ended, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     pub(crate) fn send(&self, signal: Signal) -> io::Result<()> {
         let named = rustix::process::Signal::from_named_raw(signal.number())
             .ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(pidfd_send_signal(&self.descriptor, named)?)
+        match pidfd_send_signal(&self.descriptor, named) {
+            // It has gone, which is what most signals want.
+            Err(rustix::io::Errno::SRCH) => Ok(()),
+            sent => Ok(sent?),
+        }
     }
 }
 
@@ -191,6 +216,50 @@ impl Status {
     }
 }
 
+/// A process's places in `/proc`, held open: they can be read where no descriptor is left to open
+/// anything with, they follow an exec, and they never show another process under the same PID.
+#[derive(Debug)]
+pub(crate) struct View {
+    stat: File,
+    status: File,
+}
+
+impl View {
+    pub(crate) fn open(pid: i32) -> io::Result<View> {
+        Ok(View {
+            stat: File::open(format!("/proc/{pid}/stat"))?,
+            status: File::open(format!("/proc/{pid}/status"))?,
+        })
+    }
+
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        Stat::parse(&read_anew(&self.stat)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    pub(crate) fn status(&self) -> io::Result<Status> {
+        let text = read_anew(&self.status)?;
+        Ok(Status::parse(&String::from_utf8_lossy(&text)))
+    }
+
+    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.stat.as_fd(), self.status.as_fd()]
+    }
+}
+
+/// What `/proc` says is made when it is read from its beginning.
+fn read_anew(file: &File) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; 1 << 14];
+    let mut length = 0;
+    loop {
+        match file.read_at(&mut text[length..], length as u64)? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    text.truncate(length);
+    Ok(text)
+}
+
 /// Whether the process is in a sigwait(3) for that signal (its bit). While it waits, the kernel does
 /// not show the signal as blocked; but it shows the call, and the set that is waited for is in the
 /// process's memory.
@@ -229,6 +298,24 @@ pub(crate) fn descends_from(pid: i32, ancestor: i32) -> bool {
         }
     }
     false
+}
+
+/// Whoever started this process, if it can be seen.
+pub(crate) fn parent_of_this_process() -> Option<Identity> {
+    let parent = nix::unistd::getppid().as_raw();
+    (parent > 0).then(|| Identity::of(parent).ok()).flatten()
+}
+
+/// Whether a process no longer has the parent that it had at its start (R19). Where that was none
+/// that can be seen, or one that does not die before the machine does, it never is.
+pub(crate) fn is_orphan(child: Identity, first_parent: Option<Identity>) -> bool {
+    let Some(parent) = first_parent else {
+        return !child.is_alive();
+    };
+    match Stat::of(child.pid) {
+        Ok(stat) => stat.parent != parent.pid || stat.start != child.start || !parent.is_alive(),
+        Err(_) => true,
+    }
 }
 
 /// Processes that carry `variable` (a whole `NAME=value`) in their environment.

@@ -1,12 +1,12 @@
 //! What a daemon would do with a signal, as `/proc` tells it (R6).
 
 use crate::generation::Reception;
-use crate::process::{self, Stat, Status};
+use crate::process::{self, Status, View};
 use crate::signals::Signal;
 
 /// Looks at the process; where it cannot be looked at, nobody handles anything.
-pub(super) fn of(pid: i32, signal: Signal) -> Reception {
-    let (Ok(status), Ok(stat)) = (Status::of(pid), Stat::of(pid)) else {
+pub(super) fn of(pid: i32, view: &View, signal: Signal) -> Reception {
+    let (Ok(status), Ok(stat)) = (view.status(), view.stat()) else {
         return Reception::Unhandled;
     };
     match judge(&status, stat.sleeps(), signal) {

@@ -17,12 +17,12 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use super::{Environment, reception};
 use crate::departure::{CANNOT_EXECUTE, Ending, NOT_FOUND};
 use crate::generation::Reception;
-use crate::process::Identity;
+use crate::process::{Identity, Process, Stat, View};
 use crate::signals::Signal;
 use crate::sys;
 
 /// A program and its arguments, as execve(2) wants them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Command {
     words: Vec<CString>,
     /// For people.
@@ -127,14 +127,28 @@ pub(crate) fn exec_here(command: &Command) -> (i32, String) {
     command.explain(command.exec(&sys::environment()))
 }
 
-/// The daemon, from the fork to its end. It is not reaped before its end has been seen here, so
+/// The daemon, from the fork to its end. As a child it is not reaped before its end has been seen here, so
 /// its PID names no stranger while this says that it lives (R18).
 #[derive(Debug)]
 pub(crate) struct Daemon {
     pub(crate) identity: Identity,
+    hold: Hold,
+    /// `None`: it had gone before it could be looked at.
+    view: Option<View>,
     /// Says whether the exec worked; `None` once that is known.
     gate: Option<OwnedFd>,
     ending: Option<Ending>,
+}
+
+/// By what it is held.
+#[derive(Debug)]
+enum Hold {
+    /// It is a child, and not reaped.
+    Child,
+    /// It was the child of a keeper that was lost (R20). `None`: it has gone.
+    Adopted(Option<Process>),
+    /// The same; but the launcher has inherited it, and will say how it ended.
+    Inherited(Option<Process>),
 }
 
 impl Daemon {
@@ -159,10 +173,65 @@ impl Daemon {
                     .context("cannot read the daemon's start time in /proc")?;
                 Ok(Daemon {
                     identity,
+                    hold: Hold::Child,
+                    view: Some(
+                        View::open(identity.pid).context("cannot look at the daemon in /proc")?,
+                    ),
                     gate: Some(ours),
                     ending: None,
                 })
             }
+        }
+    }
+
+    /// One whose keeper was lost, with this launcher (R20).
+    pub(crate) fn adopt(identity: Identity, launcher: i32) -> io::Result<Daemon> {
+        let process = identity.open()?;
+        let parent = Stat::of(identity.pid).map(|stat| stat.parent);
+        // Once it is reaped nobody can tell whose child it was; PID 1 inherits everybody.
+        let inherited = launcher == 1 || parent.is_ok_and(|parent| parent == launcher);
+        Ok(Daemon {
+            identity,
+            hold: if inherited {
+                Hold::Inherited(process)
+            } else {
+                Hold::Adopted(process)
+            },
+            view: View::open(identity.pid).ok(),
+            gate: None,
+            ending: None,
+        })
+    }
+
+    /// The launcher has reaped a process.
+    pub(crate) fn reaped(&mut self, pid: i32, ending: Ending) -> Option<Ending> {
+        let is_it = matches!(self.hold, Hold::Inherited(_)) && pid == self.pid();
+        (is_it && self.ending.replace(ending).is_none()).then_some(ending)
+    }
+
+    /// Nobody will say any more how it ended.
+    pub(crate) fn launcher_lost(&mut self) {
+        if let Hold::Inherited(process) = &mut self.hold {
+            self.hold = Hold::Adopted(process.take());
+        }
+    }
+
+    /// Every descriptor by which it is held.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let process = match &self.hold {
+            Hold::Child => None,
+            Hold::Adopted(process) | Hold::Inherited(process) => process.as_ref(),
+        };
+        let held = [self.gate(), process.map(AsFd::as_fd)];
+        let view = self.view.iter().flat_map(View::descriptors);
+        held.into_iter().flatten().chain(view)
+    }
+
+    /// Readable when it has ended, where no signal says so.
+    pub(crate) fn end(&self) -> Option<BorrowedFd<'_>> {
+        match (&self.hold, self.ending) {
+            (Hold::Adopted(Some(process)), None) => Some(process.as_fd()),
+            _ => None,
         }
     }
 
@@ -200,17 +269,24 @@ impl Daemon {
     /// What it would do with `signal` now. Until the exec nobody handles anything: the mask that
     /// would be seen there is ours.
     pub(crate) fn reception(&self, signal: Signal) -> Reception {
-        if self.gate.is_some() || self.ending.is_some() {
-            return Reception::Unhandled;
+        match &self.view {
+            Some(view) if self.gate.is_none() && self.ending.is_none() => {
+                reception::of(self.pid(), view, signal)
+            }
+            _ => Reception::Unhandled,
         }
-        reception::of(self.pid(), signal)
     }
 
     pub(crate) fn send(&self, signal: Signal, value: Option<i32>) -> io::Result<()> {
-        match (self.ending, value) {
-            (Some(_), _) => Ok(()),
-            (None, None) => sys::kill_child(self.pid(), signal.number()),
-            (None, Some(value)) => sys::queue_to_child(self.pid(), signal.number(), value),
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        match (&self.hold, value) {
+            (Hold::Child, None) => sys::kill_child(self.pid(), signal.number()),
+            (Hold::Child, Some(value)) => sys::queue_to_child(self.pid(), signal.number(), value),
+            (Hold::Adopted(process) | Hold::Inherited(process), _) => process
+                .as_ref()
+                .map_or(Ok(()), |process| process.send(signal)),
         }
     }
 
@@ -218,6 +294,15 @@ impl Daemon {
     pub(crate) fn reap(&mut self) -> Option<Ending> {
         if self.ending.is_some() {
             return None;
+        }
+        match &self.hold {
+            Hold::Child => {}
+            Hold::Inherited(_) => return None,
+            Hold::Adopted(process) => {
+                let ended = process.as_ref().is_none_or(Process::has_ended);
+                self.ending = ended.then_some(Ending::Unknown);
+                return self.ending;
+            }
         }
         let waited = waitpid(Pid::from_raw(self.pid()), WaitOptions::NOHANG);
         self.ending = match waited {

@@ -1,8 +1,8 @@
 //! The lock of the supervised generation (R19).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
@@ -43,11 +43,33 @@ impl Lock {
                 path.display()
             );
         }
+        let ours_alone = owner == nix::unistd::geteuid().as_raw() && metadata.nlink() == 1;
+        if ours_alone && metadata.mode() & 0o777 != 0o600 {
+            // The umask, which is the daemon's, may have taken our own right to it.
+            let _ = file.set_permissions(Permissions::from_mode(0o600));
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { file })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => bail!("cannot lock {}: {}", path.display(), cause(&errno.into())),
         }
+    }
+}
+
+impl Lock {
+    /// The number of the newest generation so far: it outlives the record, so that no two
+    /// generations of a service ever have the same.
+    pub(crate) fn last(&self) -> u32 {
+        let mut text = [0; 16];
+        let length = self.file.read_at(&mut text, 0).unwrap_or(0);
+        let text = std::str::from_utf8(&text[..length]).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    /// A number that cannot be written may be given again.
+    pub(crate) fn remember(&self, last: u32) {
+        let text = format!("{last}\n");
+        let _ = self.file.write_all_at(text.as_bytes(), 0);
     }
 }
 

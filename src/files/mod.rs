@@ -3,6 +3,7 @@
 //! Only the holder of the [`Lock`] changes any of them (R21), so the functions that do ask for it.
 
 mod claim;
+mod directory;
 mod lock;
 mod pid_file;
 mod record;
@@ -15,12 +16,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc;
 
+use crate::control::Listener;
 use crate::report::cause;
 
-pub(crate) use claim::{Claim, Taken};
+pub(crate) use claim::{CLEANING, Claim, Taken};
+pub(crate) use directory::DirectoryWatch;
 pub(crate) use lock::Lock;
 pub(crate) use pid_file::Found;
-pub(crate) use record::{Disbelief, Entry, Record, State};
+pub(crate) use record::{Begun, Disbelief, Entry, Record, State};
 
 /// Where a service's files are.
 #[derive(Clone, Debug)]
@@ -28,6 +31,10 @@ pub(crate) struct Files {
     pub(crate) pid_file: PathBuf,
     pub(crate) lock: PathBuf,
     pub(crate) record: PathBuf,
+    /// Where the serving generation's keeper listens.
+    pub(crate) socket: PathBuf,
+    /// A newcomer's own, until it takes the place of the one above.
+    pub(crate) new_socket: PathBuf,
 }
 
 impl Files {
@@ -41,7 +48,13 @@ impl Files {
             pid_file: pid_file.to_owned(),
             lock: with(".lock"),
             record: with(".record"),
+            socket: with(".sock"),
+            new_socket: new(&with(".sock")),
         }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.pid_file.parent().unwrap_or(&self.pid_file)
     }
 
     /// What the PID file holds.
@@ -58,9 +71,12 @@ impl Files {
         replace(&self.pid_file, &format!("{pid}\n"))
     }
 
-    /// An empty record is no file at all.
+    /// An empty record is no file at all, nor is what a KILLed keeper had begun to write.
     pub(crate) fn write_record(&self, _: &Lock, record: &Record) -> Result<()> {
         if record.generations.is_empty() {
+            remove(&new(&self.pid_file))?;
+            remove(&new(&self.record))?;
+            remove(&self.new_socket)?;
             return remove(&self.record);
         }
         replace(&self.record, &record.to_string())
@@ -68,6 +84,43 @@ impl Files {
 
     pub(crate) fn remove_pid_file(&self, _: &Lock) -> Result<()> {
         remove(&self.pid_file)
+    }
+
+    /// Listens where nobody looks yet.
+    pub(crate) fn listen(&self, _: &Lock) -> Result<Listener> {
+        Listener::open(&self.new_socket).map_err(|error| {
+            let path = self.socket.display();
+            anyhow!("cannot listen at {path}: {}", cause(&error))
+        })
+    }
+
+    /// From now on whoever looks for the service finds this listener.
+    pub(crate) fn show(&self, _: &Lock, listener: &Listener) -> Result<()> {
+        if listener.is_at(&self.socket) {
+            return Ok(());
+        }
+        fs::rename(&self.new_socket, &self.socket).map_err(|error| {
+            anyhow!(
+                "cannot rename {} to {}: {}",
+                self.new_socket.display(),
+                self.socket.display(),
+                cause(&error)
+            )
+        })
+    }
+
+    /// Whoever's it was.
+    pub(crate) fn remove_socket(&self, _: &Lock) -> Result<()> {
+        remove(&self.socket)
+    }
+
+    /// Removes that listener's socket from wherever it is.
+    pub(crate) fn hide(&self, _: &Lock, listener: &Listener) -> Result<()> {
+        if listener.is_at(&self.socket) {
+            remove(&self.socket)?;
+        }
+        // Only a holder of the lock has one there; it may have been KILLed.
+        remove(&self.new_socket)
     }
 }
 
@@ -79,11 +132,13 @@ fn replace(path: &Path, text: &str) -> Result<()> {
         let (Some(directory), Some(name)) = (directory, name) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(name);
-        prefix.push(".");
+        // Of a fixed name: what a KILLed writer left there is replaced, and does not pile up.
+        remove_file(&new(path))?;
+        let mut beside = name.to_owned();
+        beside.push(NEW);
         let mut file = tempfile::Builder::new()
-            .prefix(&prefix)
+            .prefix(&beside)
+            .rand_bytes(0)
             .tempfile_in(directory)?;
         file.write_all(text.as_bytes())?;
         // Not by the mode at creation: the umask is the daemon's, and may be anything.
@@ -96,13 +151,25 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 }
 
 fn remove(path: &Path) -> Result<()> {
+    remove_file(path)
+        .map_err(|error| anyhow!("cannot remove {}: {}", path.display(), cause(&error)))
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            bail!("cannot remove {}: {}", path.display(), cause(&error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
+
+/// Where something is made that will be renamed to `path`. Only the lock's holder has anything there.
+fn new(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(NEW);
+    new.into()
+}
+
+const NEW: &str = ".new";
 
 /// Opens a file that somebody else may have planted: no link is followed, no FIFO waited for.
 fn open_suspiciously(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {

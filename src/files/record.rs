@@ -11,6 +11,7 @@ use crate::report::cause;
 use anyhow::Context;
 
 use super::{is_ours_alone, open_suspiciously, read_at_most};
+use crate::generation::Voice;
 use crate::process::{self, Identity};
 
 const FORMAT: &str = "seamless-record";
@@ -37,6 +38,19 @@ pub(crate) struct Entry {
     /// Missing where a daemon runs bare.
     pub(crate) keeper: Option<Identity>,
     pub(crate) launcher: Option<Identity>,
+    /// The launcher's parent when it started (R19).
+    pub(crate) supervisor: Option<Identity>,
+    /// The keeper's descriptor of its control socket, which is found by it.
+    pub(crate) control: Option<i32>,
+    /// Where the daemon sends its messages.
+    pub(crate) notify: Option<String>,
+    pub(crate) voice: Voice,
+    /// It never said that it is ready; its life was taken for that (R13).
+    pub(crate) assumed: bool,
+    /// What its keeper had begun, for one who has to go on with it (R20).
+    pub(crate) begun: Option<Begun>,
+    /// When that, or the drain, is to end: milliseconds of `CLOCK_MONOTONIC`.
+    pub(crate) until: Option<u64>,
     /// Words of a later version; they are kept as they are (R25).
     pub(crate) unknown: Vec<String>,
 }
@@ -49,6 +63,19 @@ pub(crate) enum State {
     Ready,
     /// It was told to drain.
     Draining,
+}
+
+/// What a keeper may have begun with its daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// The daemon was told to prepare.
+    Preparing,
+    /// The same, for an explicit restart.
+    Restarting,
+    /// A final stop.
+    Stopping,
+    /// An end of this generation alone.
+    Ending,
 }
 
 /// Why a record is not believed.
@@ -117,29 +144,53 @@ impl Record {
 }
 
 impl Entry {
-    fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Entry> {
-        let number = words.next()?.parse().ok()?;
-        let (mut state, mut daemon, mut keeper, mut launcher) = (State::Starting, None, None, None);
-        let mut unknown = Vec::new();
-        for word in words {
-            match word.split_once('=') {
-                Some(("state", "starting")) => state = State::Starting,
-                Some(("state", "ready")) => state = State::Ready,
-                Some(("state", "draining")) => state = State::Draining,
-                Some(("daemon", identity)) => daemon = Identity::parse(identity),
-                Some(("keeper", identity)) => keeper = Identity::parse(identity),
-                Some(("launcher", identity)) => launcher = Identity::parse(identity),
-                _ => unknown.push(word.to_owned()),
-            }
-        }
-        Some(Entry {
+    /// A generation of which nothing is known but these.
+    pub(crate) fn new(number: u32, daemon: Identity, state: State) -> Entry {
+        Entry {
             number,
             state,
-            daemon: daemon?,
-            keeper,
-            launcher,
-            unknown,
-        })
+            daemon,
+            keeper: None,
+            launcher: None,
+            supervisor: None,
+            control: None,
+            notify: None,
+            voice: Voice::Silent,
+            assumed: false,
+            begun: None,
+            until: None,
+            unknown: Vec::new(),
+        }
+    }
+
+    fn parse<'a>(mut words: impl Iterator<Item = &'a str> + Clone) -> Option<Entry> {
+        let number = words.next()?.parse().ok()?;
+        let daemon = words
+            .clone()
+            .find_map(|word| word.strip_prefix("daemon="))?;
+        let mut entry = Entry::new(number, Identity::parse(daemon)?, State::Starting);
+        for word in words {
+            match word.split_once('=') {
+                Some(("daemon", _)) | Some(("state", "starting")) => {}
+                Some(("state", "ready")) => entry.state = State::Ready,
+                Some(("state", "draining")) => entry.state = State::Draining,
+                Some(("keeper", identity)) => entry.keeper = Identity::parse(identity),
+                Some(("launcher", identity)) => entry.launcher = Identity::parse(identity),
+                Some(("supervisor", identity)) => entry.supervisor = Identity::parse(identity),
+                Some(("control", number)) => entry.control = number.parse().ok(),
+                Some(("notify", address)) => entry.notify = Some(address.to_owned()),
+                Some(("voice", "plain")) => entry.voice = Voice::Plain,
+                Some(("voice", "ours")) => entry.voice = Voice::Ours,
+                Some(("ready", "assumed")) => entry.assumed = true,
+                Some(("begun", "preparing")) => entry.begun = Some(Begun::Preparing),
+                Some(("begun", "restarting")) => entry.begun = Some(Begun::Restarting),
+                Some(("begun", "stopping")) => entry.begun = Some(Begun::Stopping),
+                Some(("begun", "ending")) => entry.begun = Some(Begun::Ending),
+                Some(("until", moment)) => entry.until = moment.parse().ok(),
+                _ => entry.unknown.push(word.to_owned()),
+            }
+        }
+        Some(entry)
     }
 }
 
@@ -160,21 +211,38 @@ impl fmt::Display for Entry {
             number,
             state,
             daemon,
-            keeper,
-            launcher,
-            unknown,
+            ..
         } = self;
         write!(
             formatter,
             "generation {number} state={state} daemon={daemon}"
         )?;
-        if let Some(keeper) = keeper {
-            write!(formatter, " keeper={keeper}")?;
-        }
-        if let Some(launcher) = launcher {
-            write!(formatter, " launcher={launcher}")?;
-        }
-        unknown
+        let mut word = |key: &str, value: Option<String>| match value {
+            Some(value) => write!(formatter, " {key}={value}"),
+            None => Ok(()),
+        };
+        let identity = |identity: Option<Identity>| identity.map(|identity| identity.to_string());
+        word("keeper", identity(self.keeper))?;
+        word("launcher", identity(self.launcher))?;
+        word("supervisor", identity(self.supervisor))?;
+        word("control", self.control.map(|number| number.to_string()))?;
+        word("notify", self.notify.clone())?;
+        let voice = match self.voice {
+            Voice::Silent => None,
+            Voice::Plain => Some("plain"),
+            Voice::Ours => Some("ours"),
+        };
+        word("voice", voice.map(str::to_owned))?;
+        word("ready", self.assumed.then(|| "assumed".to_owned()))?;
+        let begun = self.begun.map(|begun| match begun {
+            Begun::Preparing => "preparing",
+            Begun::Restarting => "restarting",
+            Begun::Stopping => "stopping",
+            Begun::Ending => "ending",
+        });
+        word("begun", begun.map(str::to_owned))?;
+        word("until", self.until.map(|moment| moment.to_string()))?;
+        self.unknown
             .iter()
             .try_for_each(|word| write!(formatter, " {word}"))
     }
@@ -231,26 +299,20 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown};
 
-    fn identity(text: &str) -> Identity {
-        Identity::parse(text).unwrap()
-    }
-
     fn example() -> Record {
-        let older = Entry {
-            number: 6,
-            state: State::Draining,
-            daemon: identity("4142:870000"),
-            keeper: None,
-            launcher: None,
-            unknown: vec![],
-        };
+        let identity = |text| Identity::parse(text).unwrap();
+        let older = Entry::new(6, identity("4142:870000"), State::Draining);
         let newer = Entry {
-            number: 7,
-            state: State::Ready,
-            daemon: identity("4242:881234"),
             keeper: Some(identity("4240:881200")),
             launcher: Some(identity("4239:881199")),
-            unknown: vec!["control=@x".to_owned()],
+            supervisor: Some(identity("1:2")),
+            control: Some(9),
+            notify: Some("@0a1b2".to_owned()),
+            voice: Voice::Ours,
+            begun: Some(Begun::Preparing),
+            until: Some(8_812_345),
+            unknown: vec!["weather=fine".to_owned()],
+            ..Entry::new(7, identity("4242:881234"), State::Ready)
         };
         Record {
             boot: "a-b".to_owned(),
@@ -268,7 +330,8 @@ mod tests {
     fn the_words_on_disk_are_a_promise() {
         let text = "seamless-record 1.0\nboot a-b\nlast 7\n\
             generation 6 state=draining daemon=4142:870000\n\
-            generation 7 state=ready daemon=4242:881234 keeper=4240:881200 launcher=4239:881199 control=@x\n";
+            generation 7 state=ready daemon=4242:881234 keeper=4240:881200 launcher=4239:881199 \
+            supervisor=1:2 control=9 notify=@0a1b2 voice=ours begun=preparing until=8812345 weather=fine\n";
         assert_eq!(example().to_string(), text);
     }
 

@@ -21,46 +21,132 @@ pub(crate) enum Phase {
         voice: Voice,
         /// A predecessor serves until this daemon is ready.
         predecessor: bool,
-        /// Being alive then is taken for *ready*, where the service has no other readiness (R13).
-        assume_ready: Option<Instant>,
+        waits: Waits,
     },
     /// The daemon is ready, and its launcher stands between it and the supervisor.
     Serving { voice: Voice },
-    /// The daemon was told that a successor will come, and has not answered.
-    Preparing { ready: bool, until: Option<Instant> },
+    /// The daemon was told that a successor will come, and has not answered. `explicit`: by
+    /// somebody who wants a restart for certain.
+    Preparing {
+        ready: bool,
+        until: Option<Instant>,
+        explicit: bool,
+    },
     /// Detached: it serves until its successor tells it to drain.
-    Standby { ready: bool },
+    Standby { ready: bool, patience: Patience },
     /// Detached, and told to finish.
     Draining { until: Option<Instant> },
     /// Told to finish; the launcher waits for its end.
-    Stopping { until: Option<Instant> },
-    /// It did not finish in time. `supervised`: the launcher waits for its end.
-    Killing { supervised: bool },
+    Stopping { until: Option<Instant>, why: Why },
+    /// It did not finish in time. `launcher`: one waits for its end, and why.
+    Killing { launcher: Option<Why> },
+    /// A final stop, and the daemon has ended; the launcher waits for older generations (R15).
+    Lingering { ending: Ending },
     /// The daemon has ended; the keeper goes too.
     Gone,
 }
 
 impl Phase {
-    pub(crate) fn starting(predecessor: bool, assume_ready: Option<Instant>) -> Phase {
-        Phase::Starting {
-            voice: Voice::Silent,
-            predecessor,
-            assume_ready,
-        }
-    }
-
     /// The one deadline there is; when it has passed, the machine wants [`Event::Deadline`].
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
-            Phase::Starting { assume_ready, .. } => assume_ready,
-            Phase::Preparing { until, .. }
-            | Phase::Draining { until }
-            | Phase::Stopping { until } => until,
-            Phase::Serving { .. } | Phase::Standby { .. } | Phase::Killing { .. } | Phase::Gone => {
-                None
+            Phase::Starting { waits, .. } => waits.deadline(),
+            Phase::Standby {
+                patience: Patience::Until(until),
+                ..
             }
+            | Phase::Preparing { until, .. }
+            | Phase::Draining { until }
+            | Phase::Stopping { until, .. } => until,
+            Phase::Serving { .. }
+            | Phase::Standby {
+                patience: Patience::Attached | Patience::ForGood,
+                ..
+            }
+            | Phase::Killing { .. }
+            | Phase::Lingering { .. }
+            | Phase::Gone => None,
         }
     }
+}
+
+/// What a daemon that is not ready yet has before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waits {
+    since: Instant,
+    /// How many of [`REMINDERS`] are over.
+    reminded: usize,
+    /// Being alive then is taken for *ready*, where the service has no other readiness (R13).
+    assume_ready: Option<Instant>,
+    /// Not being ready then ends it.
+    give_up: Option<Instant>,
+}
+
+/// When the log speaks of a daemon that has not become ready (R13).
+const REMINDERS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+
+impl Waits {
+    pub(crate) fn begin(
+        since: Instant,
+        assume_ready: Option<Duration>,
+        ready_timeout: Option<Duration>,
+    ) -> Waits {
+        let at = |time: Option<Duration>| since.checked_add(time?);
+        Waits {
+            since,
+            reminded: 0,
+            assume_ready: at(assume_ready),
+            give_up: at(ready_timeout),
+        }
+    }
+
+    fn without_assumption(self) -> Waits {
+        Waits {
+            assume_ready: None,
+            ..self
+        }
+    }
+
+    fn reminder(self) -> Option<Instant> {
+        self.since.checked_add(*REMINDERS.get(self.reminded)?)
+    }
+
+    /// What will happen, in a word, and when; to speak of it is nothing.
+    pub(crate) fn ahead(self) -> Option<(&'static str, Instant)> {
+        let commit = self.assume_ready.map(|moment| ("commit", moment));
+        let stop = self.give_up.map(|moment| ("stop", moment));
+        commit
+            .into_iter()
+            .chain(stop)
+            .min_by_key(|(_, moment)| *moment)
+    }
+
+    fn deadline(self) -> Option<Instant> {
+        let all = [self.assume_ready, self.give_up, self.reminder()];
+        all.into_iter().flatten().min()
+    }
+}
+
+/// How long a detached daemon waits for a successor (R16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// A successor has come, and is starting.
+    Attached,
+    /// Nobody has come: by then it was a stop.
+    Until(Option<Instant>),
+    /// A successor came and failed by itself, or the restart was explicit: it is not a stop.
+    ForGood,
+}
+
+/// Why a daemon was told to finish while its launcher stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// A final stop, of every generation.
+    Stop,
+    /// A restart before it was ready (R9).
+    Restart,
+    /// It did not become ready in time (R13).
+    NotReady,
 }
 
 /// How the daemon has spoken so far (R6).
@@ -87,10 +173,16 @@ pub(crate) enum Reception {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The supervisor wants a restart; what the daemon would do with the prepare signal.
-    Restart(Reception),
-    /// The supervisor wants an end.
-    Stop,
+    /// A restart is wanted; what the daemon would do with the prepare signal. `explicit`: by a
+    /// request that cannot have meant a stop.
+    Restart {
+        reception: Reception,
+        explicit: bool,
+    },
+    /// An end is wanted, with KILL after this time.
+    Stop {
+        within: Option<Duration>,
+    },
     /// The daemon said something that is no event of its own.
     Spoke(Voice),
     /// The daemon said that it is ready.
@@ -99,8 +191,27 @@ pub(crate) enum Event {
     Prepared,
     /// No predecessor is left that would serve.
     PredecessorsGone,
+    /// One that serves has said that it is ready, perhaps only now.
+    PredecessorReady,
+    /// No older generation is left at all.
+    LastOneGone,
+    /// A successor's keeper has come (R11).
+    SuccessorAttached,
+    /// It has gone without a commit. `another`: one will come, since it failed by itself, or was ended
+    /// for an explicit restart (R16).
+    SuccessorLost {
+        another: bool,
+    },
+    /// The successor is ready. `told`: our daemon knows already (R12).
+    Superseded {
+        told: bool,
+    },
+    /// The directory of the PID file is gone: no successor can find us (R16).
+    DirectoryGone,
     /// The launcher went away without having been told to.
-    LauncherLost,
+    LauncherLost(Reception),
+    /// The launcher's supervisor has died, and another one has sent a newcomer (R19).
+    Orphaned(Reception),
     DaemonEnded(Ending),
     /// The phase's deadline has passed.
     Deadline,
@@ -117,24 +228,45 @@ pub(crate) enum Action {
     Kill,
     /// Write the PID file and tell every predecessor to drain (R11, R12).
     Commit,
-    /// A final stop: tell every predecessor to drain, and write no file.
-    DrainPredecessors,
+    /// A final stop: tell every older generation to end within this time (R15).
+    StopPredecessors(Option<Duration>),
+    /// Tell those who wait for this generation that it will not serve (R13, R16).
+    EndAttempt(AttemptEnd),
     /// Let go of the lock: this generation is no longer the supervised one (R19).
     Detach,
     /// Tell the launcher to leave with status 0.
     LeaveDetached,
     /// Tell the launcher to leave as the daemon ended (R3).
     LeaveWith(Ending),
+    /// The daemon has ended: its PID may become a stranger's, so no file shall name it.
+    Unname,
     /// Take back what this generation wrote (R21).
     CleanUp,
     Report(News),
+}
+
+/// Why a new generation will not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttemptEnd {
+    Died(Ending),
+    NotReady,
+    /// It was told to end; `explicit`: for a restart that cannot have meant a stop.
+    Withdrawn {
+        explicit: bool,
+    },
 }
 
 /// What people are told, beside what other actions say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     /// A stop was asked for.
-    Stopping,
+    Stopping {
+        within: Option<Duration>,
+    },
+    /// A stop was asked for, of a daemon that drains already.
+    StoppingSooner {
+        within: Option<Duration>,
+    },
     /// A restart was asked for, and the daemon is ended for it: R9.
     RestartedByStop {
         predecessor: bool,
@@ -146,9 +278,25 @@ pub(crate) enum News {
     NeverPrepared {
         ready: bool,
     },
+    /// R13: so far.
+    NotReadyYet {
+        predecessor: bool,
+    },
+    /// R13.
+    NotReadyInTime {
+        predecessor: bool,
+    },
     /// R13.
     TakenForReady,
+    /// The successor is ready.
+    Superseded {
+        told: bool,
+    },
+    /// R16.
+    NoSuccessor,
     LauncherLost,
+    /// R19.
+    Orphaned,
     NotInTime,
 }
 
@@ -158,8 +306,14 @@ pub(crate) struct Policy {
     pub(crate) prepare: PrepareWhen,
     /// For the answer to *prepare*.
     pub(crate) prepare_timeout: Option<Duration>,
+    /// For *ready*.
+    pub(crate) ready_timeout: Option<Duration>,
+    /// From the drain signal of a replaced generation to KILL.
+    pub(crate) drain_timeout: Option<Duration>,
     /// From the drain signal of a final stop to KILL.
     pub(crate) stop_timeout: Option<Duration>,
+    /// For a successor, before its absence is taken for a stop (R16).
+    pub(crate) orphan_timeout: Option<Duration>,
 }
 
 /// To whom the prepare signal is sent: `--prepare-signal` (R6).

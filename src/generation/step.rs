@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Event, News, Phase, Policy, PrepareWhen, Reception, Voice};
+use super::{
+    Action, AttemptEnd, Event, News, Patience, Phase, Policy, PrepareWhen, Reception, Voice, Waits,
+    Why,
+};
+use crate::departure::{Ending, FAILED};
 
 /// What is next, and what to do about it.
 ///
@@ -18,23 +22,34 @@ pub(crate) fn step(
         Phase::Starting {
             voice,
             predecessor,
-            assume_ready,
+            waits,
         } => match event {
-            Event::Restart(reception)
-                if predecessor || !silent_daemon_prepares(policy, voice, reception) =>
-            {
-                // R9: with a predecessor the new daemon is in nobody's way; without one it has not
-                // said that it is ready, nor would it understand a *prepare*.
-                let news = Action::Report(News::RestartedByStop { predecessor });
-                (stopping(policy, now), vec![news, Action::Drain])
+            Event::Restart {
+                reception,
+                explicit,
+            } => {
+                if predecessor || !silent_daemon_prepares(policy, voice, reception) {
+                    // R9: with a predecessor the new daemon is in nobody's way; without one it has
+                    // not said that it is ready, nor would it understand a *prepare*.
+                    let actions = vec![
+                        Action::Report(News::RestartedByStop { predecessor }),
+                        Action::EndAttempt(AttemptEnd::Withdrawn { explicit }),
+                        Action::Drain,
+                    ];
+                    (stopping(policy, Why::Restart, now), actions)
+                } else {
+                    (
+                        preparing(policy, false, explicit, now),
+                        vec![Action::Prepare],
+                    )
+                }
             }
-            Event::Restart(_) => (preparing(policy, false, now), vec![Action::Prepare]),
-            Event::Stop => stopped(policy, now),
+            Event::Stop { within } => stopped(within, now),
             Event::Spoke(said) => (
                 Phase::Starting {
                     voice: voice.max(said),
                     predecessor,
-                    assume_ready,
+                    waits,
                 },
                 vec![],
             ),
@@ -44,149 +59,310 @@ pub(crate) fn step(
                 },
                 vec![Action::Commit],
             ),
+            // Nobody's life is taken for what somebody else has said (R13).
+            Event::PredecessorReady => (
+                Phase::Starting {
+                    voice,
+                    predecessor,
+                    waits: waits.without_assumption(),
+                },
+                vec![],
+            ),
             Event::PredecessorsGone => (
                 Phase::Starting {
                     voice,
                     predecessor: false,
-                    assume_ready,
+                    waits,
                 },
                 vec![],
             ),
-            Event::LauncherLost if predecessor => {
+            Event::LauncherLost(_) | Event::Orphaned(_) if predecessor => {
                 // §3: the predecessor serves; two detached generations would each wait for a
                 // successor's word.
                 let actions = vec![
-                    Action::Report(News::LauncherLost),
+                    left_alone(event),
+                    Action::EndAttempt(AttemptEnd::Withdrawn { explicit: false }),
                     Action::Drain,
-                    Action::Detach,
                 ];
-                (
-                    Phase::Draining {
-                        until: after(policy.stop_timeout, now),
-                    },
-                    actions,
-                )
+                let until = after(policy.stop_timeout, now);
+                let_go(event, Phase::Draining { until }, actions)
             }
             // It may serve without saying so.
-            Event::LauncherLost => launcher_lost(false),
-            Event::DaemonEnded(ending) => gone_under_launcher(ending),
-            Event::Deadline => {
-                let actions = vec![Action::Report(News::TakenForReady), Action::Commit];
-                (Phase::Serving { voice }, actions)
+            Event::LauncherLost(_) | Event::Orphaned(_) => {
+                let next = waiting(policy, false, now);
+                let_go(event, next, vec![left_alone(event)])
             }
-            Event::Prepared => (phase, vec![]),
+            Event::DaemonEnded(ending) => {
+                let failed = Action::EndAttempt(AttemptEnd::Died(ending));
+                gone_under_launcher(ending, vec![failed])
+            }
+            Event::Deadline => waited(policy, voice, predecessor, waits, now),
+            Event::Prepared
+            | Event::LastOneGone
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone => (phase, vec![]),
         },
 
         Phase::Serving { voice } => match event {
-            Event::Restart(reception) if prepares(policy, voice, reception) => {
-                (preparing(policy, true, now), vec![Action::Prepare])
+            Event::Restart {
+                reception,
+                explicit,
+            } => {
+                if prepares(policy, voice, reception) {
+                    (
+                        preparing(policy, true, explicit, now),
+                        vec![Action::Prepare],
+                    )
+                } else {
+                    detached(policy, true, explicit, News::DetachedUnasked, now)
+                }
             }
-            Event::Restart(_) => {
-                let actions = vec![
-                    Action::Report(News::DetachedUnasked),
-                    Action::Detach,
-                    Action::LeaveDetached,
-                ];
-                (Phase::Standby { ready: true }, actions)
-            }
-            Event::Stop => stopped(policy, now),
+            Event::Stop { within } => stopped(within, now),
             Event::Spoke(said) | Event::Ready(said) => (
                 Phase::Serving {
                     voice: voice.max(said),
                 },
                 vec![],
             ),
-            Event::LauncherLost => launcher_lost(true),
-            Event::DaemonEnded(ending) => gone_under_launcher(ending),
-            Event::Prepared | Event::PredecessorsGone | Event::Deadline => (phase, vec![]),
-        },
-
-        Phase::Preparing { ready, until } => match event {
-            Event::Prepared => {
-                let actions = vec![
-                    Action::Report(News::Prepared),
-                    Action::Detach,
-                    Action::LeaveDetached,
-                ];
-                (Phase::Standby { ready }, actions)
-            }
-            Event::Ready(_) if !ready => (
-                Phase::Preparing { ready: true, until },
-                vec![Action::Commit],
-            ),
-            Event::Stop => stopped(policy, now),
-            Event::LauncherLost => launcher_lost(ready),
-            Event::DaemonEnded(ending) => gone_under_launcher(ending),
-            Event::Deadline => {
-                let news = Action::Report(News::NeverPrepared { ready });
-                if ready {
-                    // R8: it serves, and its successor will end it.
-                    let actions = vec![news, Action::Detach, Action::LeaveDetached];
-                    (Phase::Standby { ready }, actions)
-                } else {
-                    (stopping(policy, now), vec![news, Action::Drain])
+            Event::LauncherLost(reception) | Event::Orphaned(reception) => {
+                // A successor will come all the same; nobody waits for the answer.
+                let mut actions = vec![left_alone(event)];
+                if prepares(policy, voice, reception) {
+                    actions.push(Action::Prepare);
                 }
+                let_go(event, waiting(policy, true, now), actions)
             }
-            Event::Restart(_) | Event::Ready(_) | Event::Spoke(_) | Event::PredecessorsGone => {
-                (phase, vec![])
-            }
-        },
-
-        Phase::Standby { ready } => match event {
-            // R21: the commit needs the lock; a successor that holds it has come already.
-            Event::Ready(_) if !ready => (Phase::Standby { ready: true }, vec![Action::Commit]),
-            Event::DaemonEnded(_) => gone_detached(),
-            Event::Restart(_)
-            | Event::Stop
-            | Event::Spoke(_)
-            | Event::Ready(_)
-            | Event::Prepared
+            Event::DaemonEnded(ending) => gone_under_launcher(ending, vec![]),
+            Event::Prepared
             | Event::PredecessorsGone
-            | Event::LauncherLost
+            | Event::LastOneGone
+            | Event::PredecessorReady
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone
             | Event::Deadline => (phase, vec![]),
         },
 
-        Phase::Draining { .. } => match event {
+        Phase::Preparing {
+            ready,
+            until,
+            explicit,
+        } => match event {
+            Event::Prepared => detached(policy, ready, explicit, News::Prepared, now),
+            Event::Ready(_) if !ready => (
+                Phase::Preparing {
+                    ready: true,
+                    until,
+                    explicit,
+                },
+                vec![Action::Commit],
+            ),
+            Event::Restart { explicit: true, .. } => (
+                Phase::Preparing {
+                    ready,
+                    until,
+                    explicit: true,
+                },
+                vec![],
+            ),
+            Event::Stop { within } => stopped(within, now),
+            Event::LauncherLost(_) | Event::Orphaned(_) => {
+                let patience = patience(policy, explicit, now);
+                let next = Phase::Standby { ready, patience };
+                let_go(event, next, vec![left_alone(event)])
+            }
+            Event::DaemonEnded(ending) => gone_under_launcher(ending, vec![]),
+            // R8: a daemon that is ready serves, and its successor will end it.
+            Event::Deadline if ready => {
+                let news = News::NeverPrepared { ready };
+                detached(policy, ready, explicit, news, now)
+            }
+            Event::Deadline => {
+                let news = Action::Report(News::NeverPrepared { ready });
+                (
+                    stopping(policy, Why::Restart, now),
+                    vec![news, Action::Drain],
+                )
+            }
+            Event::Restart { .. }
+            | Event::Ready(_)
+            | Event::Spoke(_)
+            | Event::PredecessorsGone
+            | Event::LastOneGone
+            | Event::PredecessorReady
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone => (phase, vec![]),
+        },
+
+        Phase::Standby { ready, patience } => {
+            let patient = |patience| (Phase::Standby { ready, patience }, vec![]);
+            match event {
+                // R21: the commit needs the lock; a successor that holds it has come already.
+                Event::Ready(_) if !ready => (
+                    Phase::Standby {
+                        ready: true,
+                        patience,
+                    },
+                    vec![Action::Commit],
+                ),
+                Event::Restart { explicit: true, .. } if patience != Patience::Attached => {
+                    patient(Patience::ForGood)
+                }
+                Event::SuccessorAttached => patient(Patience::Attached),
+                Event::SuccessorLost { another: true } => patient(Patience::ForGood),
+                Event::SuccessorLost { another: false } => patient(orphaned_after(policy, now)),
+                Event::DirectoryGone if patience == Patience::ForGood => {
+                    patient(orphaned_after(policy, now))
+                }
+                Event::Superseded { told } => {
+                    let mut actions = vec![Action::Report(News::Superseded { told })];
+                    if !told {
+                        actions.push(Action::Drain);
+                    }
+                    (draining(policy.drain_timeout, now), actions)
+                }
+                Event::Stop { within } => {
+                    let actions = vec![
+                        Action::Report(News::Stopping { within }),
+                        Action::Drain,
+                        Action::StopPredecessors(within),
+                    ];
+                    (draining(within, now), actions)
+                }
+                Event::Deadline => {
+                    let actions = vec![Action::Report(News::NoSuccessor), Action::Drain];
+                    (draining(policy.drain_timeout, now), actions)
+                }
+                Event::DaemonEnded(_) => gone_detached(),
+                Event::Restart { .. }
+                | Event::Spoke(_)
+                | Event::Ready(_)
+                | Event::Prepared
+                | Event::PredecessorsGone
+                | Event::LastOneGone
+                | Event::PredecessorReady
+                | Event::DirectoryGone
+                | Event::LauncherLost(_)
+                | Event::Orphaned(_) => (phase, vec![]),
+            }
+        }
+
+        Phase::Draining { until } => match event {
+            // R15: no second signal, only the nearer deadline.
+            Event::Stop { within } => {
+                let sooner = sooner(until, after(within, now));
+                let mut actions = vec![Action::StopPredecessors(within)];
+                if sooner != until {
+                    actions.insert(0, Action::Report(News::StoppingSooner { within }));
+                }
+                (Phase::Draining { until: sooner }, actions)
+            }
             Event::DaemonEnded(_) => gone_detached(),
-            Event::Deadline => killing(false),
-            Event::Restart(_)
-            | Event::Stop
+            Event::Deadline => killing(None),
+            Event::Restart { .. }
             | Event::Spoke(_)
             | Event::Ready(_)
             | Event::Prepared
             | Event::PredecessorsGone
-            | Event::LauncherLost => (phase, vec![]),
+            | Event::LastOneGone
+            | Event::PredecessorReady
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone
+            | Event::LauncherLost(_)
+            | Event::Orphaned(_) => (phase, vec![]),
         },
 
-        Phase::Stopping { until } => match event {
-            Event::LauncherLost => {
-                let actions = vec![Action::Report(News::LauncherLost), Action::Detach];
-                (Phase::Draining { until }, actions)
+        Phase::Stopping { until, why } => match event {
+            Event::Stop { within } if why != Why::Stop => {
+                let until = sooner(until, after(within, now));
+                let actions = vec![
+                    Action::Report(News::Stopping { within }),
+                    Action::StopPredecessors(within),
+                ];
+                let why = Why::Stop;
+                (Phase::Stopping { until, why }, actions)
             }
-            Event::DaemonEnded(ending) => gone_under_launcher(ending),
-            Event::Deadline => killing(true),
-            Event::Restart(_)
-            | Event::Stop
-            | Event::Spoke(_)
-            | Event::Ready(_)
-            | Event::Prepared
-            | Event::PredecessorsGone => (phase, vec![]),
-        },
-
-        Phase::Killing { supervised } => match event {
-            Event::LauncherLost if supervised => {
-                let actions = vec![Action::Report(News::LauncherLost), Action::Detach];
-                (Phase::Killing { supervised: false }, actions)
+            Event::Stop { within } => {
+                let until = sooner(until, after(within, now));
+                (Phase::Stopping { until, why }, vec![])
             }
-            Event::DaemonEnded(ending) if supervised => gone_under_launcher(ending),
-            Event::DaemonEnded(_) => gone_detached(),
-            Event::Restart(_)
-            | Event::Stop
+            Event::LauncherLost(_) | Event::Orphaned(_) => {
+                let_go(event, Phase::Draining { until }, vec![left_alone(event)])
+            }
+            Event::DaemonEnded(ending) => ended_as_told(why, ending),
+            Event::Deadline => killing(Some(why)),
+            Event::Restart { .. }
             | Event::Spoke(_)
             | Event::Ready(_)
             | Event::Prepared
             | Event::PredecessorsGone
-            | Event::LauncherLost
+            | Event::LastOneGone
+            | Event::PredecessorReady
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone => (phase, vec![]),
+        },
+
+        Phase::Killing { launcher } => match event {
+            Event::Stop { within } if launcher.is_some_and(|why| why != Why::Stop) => {
+                let launcher = Some(Why::Stop);
+                (
+                    Phase::Killing { launcher },
+                    vec![Action::StopPredecessors(within)],
+                )
+            }
+            Event::LauncherLost(_) | Event::Orphaned(_) if launcher.is_some() => {
+                let next = Phase::Killing { launcher: None };
+                let_go(event, next, vec![left_alone(event)])
+            }
+            Event::DaemonEnded(ending) => match launcher {
+                Some(why) => ended_as_told(why, ending),
+                None => gone_detached(),
+            },
+            Event::Restart { .. }
+            | Event::Stop { .. }
+            | Event::Spoke(_)
+            | Event::Ready(_)
+            | Event::Prepared
+            | Event::PredecessorsGone
+            | Event::LastOneGone
+            | Event::PredecessorReady
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone
+            | Event::LauncherLost(_)
+            | Event::Orphaned(_)
+            | Event::Deadline => (phase, vec![]),
+        },
+
+        Phase::Lingering { ending } => match event {
+            Event::LastOneGone => gone_under_launcher(ending, vec![]),
+            Event::Stop { within } => (phase, vec![Action::StopPredecessors(within)]),
+            // The older ones' keepers finish the stop.
+            Event::LauncherLost(_) | Event::Orphaned(_) => {
+                let actions = vec![left_alone(event), Action::CleanUp];
+                let_go(event, Phase::Gone, actions)
+            }
+            Event::Restart { .. }
+            | Event::Spoke(_)
+            | Event::Ready(_)
+            | Event::Prepared
+            | Event::PredecessorReady
+            | Event::PredecessorsGone
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone
+            | Event::DaemonEnded(_)
             | Event::Deadline => (phase, vec![]),
         },
 
@@ -210,45 +386,153 @@ fn silent_daemon_prepares(policy: &Policy, voice: Voice, reception: Reception) -
     voice == Voice::Silent && prepares(policy, voice, reception)
 }
 
-fn preparing(policy: &Policy, ready: bool, now: Instant) -> Phase {
+/// A moment that a daemon which is not ready was waited for has come (R13).
+fn waited(
+    policy: &Policy,
+    voice: Voice,
+    predecessor: bool,
+    waits: Waits,
+    now: Instant,
+) -> (Phase, Vec<Action>) {
+    let over = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
+    if over(waits.assume_ready) {
+        let actions = vec![Action::Report(News::TakenForReady), Action::Commit];
+        return (Phase::Serving { voice }, actions);
+    }
+    if over(waits.give_up) {
+        let actions = vec![
+            Action::Report(News::NotReadyInTime { predecessor }),
+            Action::EndAttempt(AttemptEnd::NotReady),
+            Action::Drain,
+        ];
+        return (stopping(policy, Why::NotReady, now), actions);
+    }
+    let mut actions = vec![];
+    let mut waits = waits;
+    if over(waits.reminder()) {
+        waits.reminded += 1;
+        actions.push(Action::Report(News::NotReadyYet { predecessor }));
+    }
+    let phase = Phase::Starting {
+        voice,
+        predecessor,
+        waits,
+    };
+    (phase, actions)
+}
+
+fn preparing(policy: &Policy, ready: bool, explicit: bool, now: Instant) -> Phase {
     Phase::Preparing {
         ready,
         until: after(policy.prepare_timeout, now),
+        explicit,
     }
 }
 
-fn stopping(policy: &Policy, now: Instant) -> Phase {
+fn stopping(policy: &Policy, why: Why, now: Instant) -> Phase {
     Phase::Stopping {
         until: after(policy.stop_timeout, now),
+        why,
     }
 }
 
-fn stopped(policy: &Policy, now: Instant) -> (Phase, Vec<Action>) {
-    let news = Action::Report(News::Stopping);
-    (
-        stopping(policy, now),
-        vec![news, Action::Drain, Action::DrainPredecessors],
-    )
+fn stopped(within: Option<Duration>, now: Instant) -> (Phase, Vec<Action>) {
+    let next = Phase::Stopping {
+        until: after(within, now),
+        why: Why::Stop,
+    };
+    let actions = vec![
+        Action::Report(News::Stopping { within }),
+        Action::Drain,
+        Action::StopPredecessors(within),
+    ];
+    (next, actions)
 }
 
-fn killing(supervised: bool) -> (Phase, Vec<Action>) {
+fn draining(timeout: Option<Duration>, now: Instant) -> Phase {
+    Phase::Draining {
+        until: after(timeout, now),
+    }
+}
+
+fn killing(launcher: Option<Why>) -> (Phase, Vec<Action>) {
     let actions = vec![Action::Report(News::NotInTime), Action::Kill];
-    (Phase::Killing { supervised }, actions)
+    (Phase::Killing { launcher }, actions)
 }
 
-fn launcher_lost(ready: bool) -> (Phase, Vec<Action>) {
-    (
-        Phase::Standby { ready },
-        vec![Action::Report(News::LauncherLost), Action::Detach],
-    )
+/// The launcher leaves, and the daemon serves on.
+fn detached(
+    policy: &Policy,
+    ready: bool,
+    explicit: bool,
+    news: News,
+    now: Instant,
+) -> (Phase, Vec<Action>) {
+    let patience = patience(policy, explicit, now);
+    let actions = vec![Action::Report(news), Action::Detach, Action::LeaveDetached];
+    (Phase::Standby { ready, patience }, actions)
+}
+
+fn waiting(policy: &Policy, ready: bool, now: Instant) -> Phase {
+    Phase::Standby {
+        ready,
+        patience: orphaned_after(policy, now),
+    }
+}
+
+/// R16: an explicit restart cannot have meant a stop.
+fn patience(policy: &Policy, explicit: bool, now: Instant) -> Patience {
+    if explicit {
+        Patience::ForGood
+    } else {
+        orphaned_after(policy, now)
+    }
+}
+
+fn orphaned_after(policy: &Policy, now: Instant) -> Patience {
+    Patience::Until(after(policy.orphan_timeout, now))
+}
+
+/// The launcher was lost, or is no longer anybody's: nobody is left to answer to.
+fn let_go(event: Event, next: Phase, mut actions: Vec<Action>) -> (Phase, Vec<Action>) {
+    actions.push(Action::Detach);
+    if matches!(event, Event::Orphaned(_)) {
+        actions.push(Action::LeaveDetached);
+    }
+    (next, actions)
+}
+
+fn left_alone(event: Event) -> Action {
+    Action::Report(if matches!(event, Event::Orphaned(_)) {
+        News::Orphaned
+    } else {
+        News::LauncherLost
+    })
+}
+
+/// The end that a daemon was told to come to, while its launcher waits.
+fn ended_as_told(why: Why, ending: Ending) -> (Phase, Vec<Action>) {
+    // R20: it was asked to end, and it has, whatever it said of it.
+    let known = match ending {
+        Ending::Unknown => Ending::Exited(0),
+        Ending::Exited(_) | Ending::Killed(_) => ending,
+    };
+    match why {
+        // What it wrote stays until the end: another keeper may have to go on with it (R20).
+        Why::Stop => (Phase::Lingering { ending: known }, vec![Action::Unname]),
+        Why::Restart => gone_under_launcher(known, vec![]),
+        // A supervisor that restarts what fails, and only that, shall try again.
+        Why::NotReady if known == Ending::Exited(0) => {
+            gone_under_launcher(Ending::Exited(FAILED), vec![])
+        }
+        Why::NotReady => gone_under_launcher(known, vec![]),
+    }
 }
 
 /// The files go first and the lock with them: when the launcher leaves, the next one may start.
-fn gone_under_launcher(ending: crate::departure::Ending) -> (Phase, Vec<Action>) {
-    (
-        Phase::Gone,
-        vec![Action::CleanUp, Action::LeaveWith(ending)],
-    )
+fn gone_under_launcher(ending: Ending, mut actions: Vec<Action>) -> (Phase, Vec<Action>) {
+    actions.extend([Action::CleanUp, Action::Detach, Action::LeaveWith(ending)]);
+    (Phase::Gone, actions)
 }
 
 fn gone_detached() -> (Phase, Vec<Action>) {
@@ -257,4 +541,9 @@ fn gone_detached() -> (Phase, Vec<Action>) {
 
 fn after(timeout: Option<Duration>, now: Instant) -> Option<Instant> {
     now.checked_add(timeout?)
+}
+
+/// `None` is never.
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
 }

@@ -5,27 +5,37 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Action, Event, News, Phase, Policy, PrepareWhen, Reception, Voice, step};
+use super::{
+    Action, AttemptEnd, Event, News, Patience, Phase, Policy, PrepareWhen, Reception, Voice, Waits,
+    Why, step,
+};
 use crate::departure::Ending;
 
 const POLICY: Policy = Policy {
     prepare: PrepareWhen::Auto,
     prepare_timeout: Some(Duration::from_secs(5)),
+    ready_timeout: Some(Duration::from_secs(20)),
+    drain_timeout: Some(Duration::from_secs(600)),
     stop_timeout: Some(Duration::from_secs(30)),
+    orphan_timeout: Some(Duration::from_secs(60)),
 };
+/// Of a stop that somebody else asks for.
+const WITHIN: Option<Duration> = Some(Duration::from_secs(8));
+const WHYS: [Why; 3] = [Why::Stop, Why::Restart, Why::NotReady];
 const VOICES: [Voice; 3] = [Voice::Silent, Voice::Plain, Voice::Ours];
 const RECEPTIONS: [Reception; 3] = [Reception::Handled, Reception::Runtime, Reception::Unhandled];
 const ENDED: Ending = Ending::Exited(7);
 
 fn phases(now: Instant) -> Vec<(String, Phase)> {
     let until = Some(now + Duration::from_secs(9));
+    let waits = Waits::begin(now, None, POLICY.ready_timeout);
     let mut phases = Vec::new();
     for (predecessor, words) in [(false, "alone"), (true, "predecessor serves")] {
         for voice in VOICES {
             let phase = Phase::Starting {
                 voice,
                 predecessor,
-                assume_ready: None,
+                waits,
             };
             phases.push((format!("Starting, {}, {words}", said(voice)), phase));
         }
@@ -37,26 +47,62 @@ fn phases(now: Instant) -> Vec<(String, Phase)> {
         ));
     }
     for (ready, words) in [(false, "never ready"), (true, "ready")] {
-        phases.push((
-            format!("Preparing, {words}"),
-            Phase::Preparing { ready, until },
-        ));
+        for (explicit, wish) in [(false, ""), (true, ", explicit")] {
+            let phase = Phase::Preparing {
+                ready,
+                until,
+                explicit,
+            };
+            phases.push((format!("Preparing, {words}{wish}"), phase));
+        }
     }
     for (ready, words) in [(false, "never ready"), (true, "ready")] {
-        phases.push((format!("Standby, {words}"), Phase::Standby { ready }));
+        for patience in [
+            Patience::Until(until),
+            Patience::Attached,
+            Patience::ForGood,
+        ] {
+            let phase = Phase::Standby { ready, patience };
+            phases.push((format!("Standby, {words}, {}", waiting(patience)), phase));
+        }
     }
     phases.push(("Draining".to_owned(), Phase::Draining { until }));
-    phases.push(("Stopping".to_owned(), Phase::Stopping { until }));
-    phases.push((
-        "Killing, supervised".to_owned(),
-        Phase::Killing { supervised: true },
-    ));
+    for why in WHYS {
+        phases.push((
+            format!("Stopping, {}", because(why)),
+            Phase::Stopping { until, why },
+        ));
+    }
+    for why in WHYS {
+        let launcher = Some(why);
+        phases.push((
+            format!("Killing, {}", because(why)),
+            Phase::Killing { launcher },
+        ));
+    }
     phases.push((
         "Killing, detached".to_owned(),
-        Phase::Killing { supervised: false },
+        Phase::Killing { launcher: None },
     ));
+    phases.push(("Lingering".to_owned(), Phase::Lingering { ending: ENDED }));
     phases.push(("Gone".to_owned(), Phase::Gone));
     phases
+}
+
+fn waiting(patience: Patience) -> &'static str {
+    match patience {
+        Patience::Attached => "successor attached",
+        Patience::Until(_) => "for a time",
+        Patience::ForGood => "for good",
+    }
+}
+
+fn because(why: Why) -> &'static str {
+    match why {
+        Why::Stop => "for good",
+        Why::Restart => "for a restart",
+        Why::NotReady => "not ready in time",
+    }
 }
 
 fn said(voice: Voice) -> &'static str {
@@ -75,20 +121,48 @@ fn events() -> Vec<(String, Event)> {
             Reception::Runtime => "caught by a runtime",
             Reception::Unhandled => "signal unhandled",
         };
-        events.push((format!("restart, {words}"), Event::Restart(reception)));
+        for (explicit, wish) in [(false, ""), (true, "explicit ")] {
+            let restart = Event::Restart {
+                reception,
+                explicit,
+            };
+            events.push((format!("{wish}restart, {words}"), restart));
+        }
+        events.push((
+            format!("launcher lost, {words}"),
+            Event::LauncherLost(reception),
+        ));
+        events.push((format!("orphaned, {words}"), Event::Orphaned(reception)));
     }
-    events.push(("stop".to_owned(), Event::Stop));
-    events.push(("daemon ended".to_owned(), Event::DaemonEnded(ENDED)));
+    let mut add = |words: &str, event| events.push((words.to_owned(), event));
+    add("stop", Event::Stop { within: WITHIN });
+    add("daemon ended", Event::DaemonEnded(ENDED));
     for voice in VOICES {
         if voice != Voice::Silent {
-            events.push((format!("spoke, {}", said(voice)), Event::Spoke(voice)));
-            events.push((format!("ready, {}", said(voice)), Event::Ready(voice)));
+            add(&format!("spoke, {}", said(voice)), Event::Spoke(voice));
+            add(&format!("ready, {}", said(voice)), Event::Ready(voice));
         }
     }
-    events.push(("prepared".to_owned(), Event::Prepared));
-    events.push(("predecessors gone".to_owned(), Event::PredecessorsGone));
-    events.push(("launcher lost".to_owned(), Event::LauncherLost));
-    events.push(("deadline".to_owned(), Event::Deadline));
+    add("prepared", Event::Prepared);
+    add("predecessors gone", Event::PredecessorsGone);
+    add("predecessor ready", Event::PredecessorReady);
+    add("last one gone", Event::LastOneGone);
+    add("successor attached", Event::SuccessorAttached);
+    add(
+        "successor gone, another will come",
+        Event::SuccessorLost { another: true },
+    );
+    add(
+        "successor gone, perhaps for good",
+        Event::SuccessorLost { another: false },
+    );
+    add("superseded", Event::Superseded { told: false });
+    add(
+        "superseded, told by the successor",
+        Event::Superseded { told: true },
+    );
+    add("directory gone", Event::DirectoryGone);
+    add("deadline", Event::Deadline);
     events
 }
 
@@ -99,7 +173,10 @@ fn policies() -> Vec<Policy> {
             policies.push(Policy {
                 prepare,
                 prepare_timeout: timeout,
+                ready_timeout: timeout,
+                drain_timeout: timeout,
                 stop_timeout: timeout,
+                orphan_timeout: timeout,
             });
         }
     }
@@ -125,11 +202,9 @@ fn supervised(phase: Phase) -> bool {
         | Phase::Serving { .. }
         | Phase::Preparing { .. }
         | Phase::Stopping { .. }
-        | Phase::Killing { supervised: true } => true,
-        Phase::Standby { .. }
-        | Phase::Draining { .. }
-        | Phase::Killing { supervised: false }
-        | Phase::Gone => false,
+        | Phase::Lingering { .. } => true,
+        Phase::Killing { launcher } => launcher.is_some(),
+        Phase::Standby { .. } | Phase::Draining { .. } | Phase::Gone => false,
     }
 }
 
@@ -142,7 +217,8 @@ fn leaves(actions: &[Action]) -> usize {
 fn the_launcher_leaves_exactly_once_and_always() {
     every_step(|_, phase, event, next, actions| {
         let left = supervised(phase) && !supervised(next);
-        let expected = usize::from(left && event != Event::LauncherLost);
+        let lost = matches!(event, Event::LauncherLost(_));
+        let expected = usize::from(left && !lost);
         assert_eq!(leaves(actions), expected, "{phase:?} {event:?}");
     });
 }
@@ -155,27 +231,55 @@ fn the_lock_is_let_go_before_the_launcher_leaves() {
         }
         let let_go = actions
             .iter()
-            .position(|action| matches!(action, Action::Detach | Action::CleanUp));
+            .position(|action| matches!(action, Action::Detach));
         let left = actions.iter().position(|action| leaves(&[*action]) == 1);
         assert!(let_go.is_some(), "{phase:?} {event:?}");
         assert!(left.is_none() || let_go < left, "{phase:?} {event:?}");
     });
 }
 
-/// R3: whatever else happens, the launcher of a daemon that ended says how.
+/// R3, R15: whatever else happens, the launcher of a daemon that ended says how; at a final stop
+/// once the older ones have ended too.
 #[test]
 fn an_end_is_mirrored() {
     every_step(|_, phase, event, next, actions| {
-        if !matches!(event, Event::DaemonEnded(_)) || phase == Phase::Gone {
+        let over = matches!(phase, Phase::Lingering { .. } | Phase::Gone);
+        if !matches!(event, Event::DaemonEnded(_)) || over {
             return;
         }
-        assert_eq!(next, Phase::Gone);
-        assert_eq!(
-            actions.contains(&Action::LeaveWith(ENDED)),
-            supervised(phase)
+        let final_stop = matches!(
+            phase,
+            Phase::Stopping { why: Why::Stop, .. }
+                | Phase::Killing {
+                    launcher: Some(Why::Stop)
+                }
         );
-        assert!(actions.contains(&Action::CleanUp));
+        if final_stop {
+            assert_eq!(next, Phase::Lingering { ending: ENDED });
+        } else {
+            assert_eq!(next, Phase::Gone);
+            assert!(actions.contains(&Action::CleanUp));
+            let left = actions.contains(&Action::LeaveWith(ENDED));
+            assert_eq!(left, supervised(phase), "{phase:?}");
+        }
     });
+    let now = Instant::now();
+    let lingering = Phase::Lingering { ending: ENDED };
+    let (next, actions) = step(&POLICY, lingering, Event::LastOneGone, now);
+    assert_eq!(next, Phase::Gone);
+    assert!(actions.contains(&Action::LeaveWith(ENDED)));
+}
+
+/// R13: a supervisor that starts again what fails, and only that, does so.
+#[test]
+fn not_getting_ready_is_no_success() {
+    let phase = Phase::Stopping {
+        until: None,
+        why: Why::NotReady,
+    };
+    let ended = Event::DaemonEnded(Ending::Exited(0));
+    let (_, actions) = step(&POLICY, phase, ended, Instant::now());
+    assert!(actions.contains(&Action::LeaveWith(Ending::Exited(125))));
 }
 
 /// R6: the signal goes to nobody who would die of it, and to nobody who did not mean us.
@@ -183,7 +287,10 @@ fn an_end_is_mirrored() {
 fn who_is_told_to_prepare() {
     every_step(|policy, phase, event, _, actions| {
         let prepared = actions.contains(&Action::Prepare);
-        let Event::Restart(reception) = event else {
+        let (Event::Restart { reception, .. }
+        | Event::LauncherLost(reception)
+        | Event::Orphaned(reception)) = event
+        else {
             assert!(!prepared, "{phase:?} {event:?}");
             return;
         };
@@ -211,35 +318,137 @@ fn a_predecessor_is_told_to_drain_by_a_ready_successor_only() {
             assert!(ready, "{phase:?} {event:?}");
             assert!(!matches!(next, Phase::Starting { .. } | Phase::Gone));
         }
-        if actions.contains(&Action::DrainPredecessors) {
-            assert_eq!(event, Event::Stop);
+        if let Some(Action::StopPredecessors(within)) = actions
+            .iter()
+            .find(|action| matches!(action, Action::StopPredecessors(_)))
+        {
+            assert_eq!(event, Event::Stop { within: *within });
         }
     });
 }
 
-/// R4 and §3: whatever was asked before, an end that was asked for comes.
+/// R4 and §3: whatever was asked before, an end that was asked for comes, and in time.
 #[test]
-fn every_supervised_phase_stops_and_every_deadline_ends_its_phase() {
-    every_step(|policy, phase, event, next, actions| {
-        if event == Event::Stop && supervised(phase) {
-            assert!(matches!(
-                next,
-                Phase::Stopping { .. } | Phase::Killing { .. }
-            ));
+fn a_stop_ends_every_phase_and_every_deadline_does_something() {
+    every_step(|_, phase, event, next, actions| {
+        if event == (Event::Stop { within: WITHIN }) && phase != Phase::Gone {
+            assert!(
+                matches!(
+                    next,
+                    Phase::Stopping { why: Why::Stop, .. }
+                        | Phase::Draining { .. }
+                        | Phase::Killing { .. }
+                        | Phase::Lingering { .. }
+                ),
+                "{phase:?} {next:?}"
+            );
+            let bounded = matches!(next, Phase::Killing { .. } | Phase::Lingering { .. });
+            assert!(bounded || next.deadline().is_some(), "{phase:?} {next:?}");
         }
         if event == Event::Deadline && phase.deadline().is_some() {
-            assert_ne!(next, phase);
+            let waits = matches!(phase, Phase::Starting { .. });
+            assert!(waits || next != phase, "{phase:?}");
         }
-        if let Phase::Stopping { until } = next {
-            let just_now = !matches!(phase, Phase::Stopping { .. });
-            assert_eq!(
-                just_now,
-                actions.contains(&Action::Drain),
-                "{phase:?} {event:?}"
-            );
-            assert!(!just_now || until.is_some() == policy.stop_timeout.is_some());
+        // R15: one drain signal, not two.
+        let told = |phase| {
+            matches!(
+                phase,
+                Phase::Stopping { .. } | Phase::Draining { .. } | Phase::Killing { .. }
+            )
+        };
+        if told(phase) {
+            assert!(!actions.contains(&Action::Drain), "{phase:?} {event:?}");
+        }
+        let killed = matches!(next, Phase::Killing { .. });
+        if told(next) && !told(phase) && !killed && event != (Event::Superseded { told: true }) {
+            assert!(actions.contains(&Action::Drain), "{phase:?} {event:?}");
         }
     });
+}
+
+/// R11, R13: whatever becomes of a successor before its commit, its predecessor serves on.
+#[test]
+fn a_standby_drains_by_a_commit_a_stop_or_its_deadline_only() {
+    every_step(|_, phase, event, next, _| {
+        if !matches!(phase, Phase::Standby { .. }) {
+            return;
+        }
+        let ends = matches!(
+            event,
+            Event::Superseded { .. } | Event::Stop { .. } | Event::Deadline | Event::DaemonEnded(_)
+        );
+        assert_eq!(!matches!(next, Phase::Standby { .. }), ends, "{event:?}");
+    });
+}
+
+/// R16: what arms the orphan timeout, and what does not.
+#[test]
+fn patience_ends_where_an_absence_may_be_a_stop() {
+    let now = Instant::now();
+    let armed = Patience::Until(Some(now + Duration::from_secs(60)));
+    let restart = |explicit| Event::Restart {
+        reception: Reception::Unhandled,
+        explicit,
+    };
+    let voice = Voice::Ours;
+    let after = |phase, event| {
+        let (Phase::Standby { patience, .. }, _) = step(&POLICY, phase, event, now) else {
+            panic!("{phase:?} {event:?}");
+        };
+        patience
+    };
+    let serving = Phase::Serving { voice };
+    assert_eq!(after(serving, restart(false)), armed);
+    assert_eq!(after(serving, restart(true)), Patience::ForGood);
+    let lost = Event::LauncherLost(Reception::Handled);
+    assert_eq!(after(serving, lost), armed);
+    let standby = |patience| Phase::Standby {
+        ready: true,
+        patience,
+    };
+    let attached = standby(Patience::Attached);
+    assert_eq!(
+        after(standby(armed), Event::SuccessorAttached),
+        Patience::Attached
+    );
+    let failed = Event::SuccessorLost { another: true };
+    assert_eq!(after(attached, failed), Patience::ForGood);
+    let withdrawn = Event::SuccessorLost { another: false };
+    assert_eq!(after(attached, withdrawn), armed);
+    let for_good = standby(Patience::ForGood);
+    assert_eq!(after(for_good, Event::DirectoryGone), armed);
+    assert_eq!(after(attached, Event::DirectoryGone), Patience::Attached);
+}
+
+/// R13: the log speaks up twice, and then the timeout ends it.
+#[test]
+fn a_daemon_that_is_not_ready_is_spoken_of_and_given_up() {
+    let now = Instant::now();
+    let timeout = Some(Duration::from_secs(90));
+    let mut phase = Phase::Starting {
+        voice: Voice::Silent,
+        predecessor: true,
+        waits: Waits::begin(now, None, timeout),
+    };
+    for seconds in [5, 60] {
+        let deadline = now + Duration::from_secs(seconds);
+        assert_eq!(phase.deadline(), Some(deadline));
+        let (next, actions) = step(&POLICY, phase, Event::Deadline, deadline);
+        let news = News::NotReadyYet { predecessor: true };
+        assert_eq!(actions, [Action::Report(news)]);
+        phase = next;
+    }
+    let deadline = now + Duration::from_secs(90);
+    assert_eq!(phase.deadline(), Some(deadline));
+    let (next, actions) = step(&POLICY, phase, Event::Deadline, deadline);
+    assert!(actions.contains(&Action::EndAttempt(AttemptEnd::NotReady)));
+    assert!(matches!(
+        next,
+        Phase::Stopping {
+            why: Why::NotReady,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -251,13 +460,14 @@ fn no_answer_in_time_detaches_what_serves_and_ends_what_never_did() {
             Phase::Preparing {
                 ready,
                 until: Some(now),
+                explicit: false,
             },
             Event::Deadline,
             now,
         )
     };
     let (next, actions) = late(true);
-    assert_eq!(next, Phase::Standby { ready: true });
+    assert!(matches!(next, Phase::Standby { ready: true, .. }));
     assert_eq!(
         actions[0],
         Action::Report(News::NeverPrepared { ready: true })
@@ -266,7 +476,8 @@ fn no_answer_in_time_detaches_what_serves_and_ends_what_never_did() {
     assert_eq!(
         next,
         Phase::Stopping {
-            until: Some(now + Duration::from_secs(30))
+            until: Some(now + Duration::from_secs(30)),
+            why: Why::Restart,
         }
     );
     assert!(actions.contains(&Action::Drain));
@@ -277,7 +488,11 @@ fn a_life_that_is_taken_for_readiness_commits_once() {
     let now = Instant::now();
     let (next, actions) = step(
         &POLICY,
-        Phase::starting(true, Some(now)),
+        Phase::Starting {
+            voice: Voice::Silent,
+            predecessor: true,
+            waits: Waits::begin(now, Some(Duration::ZERO), None),
+        },
         Event::Deadline,
         now,
     );
@@ -319,29 +534,51 @@ fn printed() -> String {
     for (phase_words, phase) in phases(now) {
         let mut rows: Vec<((String, String), Vec<String>)> = Vec::new();
         for (event_words, event) in events() {
-            let (next, actions) = step(&POLICY, phase, event, now);
-            let outcome = if next == phase && actions.is_empty() {
-                ("unchanged".to_owned(), "–".to_owned())
-            } else {
-                let actions = actions.iter().map(|action| in_words(*action));
-                (named(next), actions.collect::<Vec<_>>().join(", then "))
+            let moment = match (event, phase.deadline()) {
+                (Event::Deadline, Some(deadline)) => deadline,
+                _ => now,
             };
+            let (next, actions) = step(&POLICY, phase, event, moment);
+            if next == phase && actions.is_empty() {
+                continue;
+            }
+            let actions = actions.iter().map(|action| in_words(*action));
+            let outcome = (named(next), actions.collect::<Vec<_>>().join(", then "));
             match rows.iter_mut().find(|(known, _)| *known == outcome) {
                 Some((_, events)) => events.push(event_words),
                 None => rows.push((outcome, vec![event_words])),
             }
         }
-        rows.sort_by_key(|((next, _), _)| next == "unchanged");
         for ((next, actions), events) in rows {
-            writeln!(
-                text,
-                "| {phase_words} | {} | {next} | {actions} |",
-                events.join("; ")
-            )
-            .unwrap();
+            let events = summed_up(events);
+            writeln!(text, "| {phase_words} | {events} | {next} | {actions} |").unwrap();
         }
     }
     text
+}
+
+/// Names what all variants of an event have in common without the variants.
+fn summed_up(mut events: Vec<String>) -> String {
+    let kinds = ["restart", "explicit restart", "launcher lost", "orphaned"];
+    let ways = ["signal handled", "caught by a runtime", "signal unhandled"];
+    let voices = ["plain sd_notify", "our protocol"];
+    let families = kinds
+        .iter()
+        .map(|kind| (*kind, &ways[..]))
+        .chain([("spoke", &voices[..]), ("ready", &voices[..])]);
+    for (kind, variants) in families {
+        let all: Vec<String> = variants
+            .iter()
+            .map(|way| format!("{kind}, {way}"))
+            .collect();
+        if let Some(first) = events.iter().position(|event| *event == all[0]) {
+            if all.iter().all(|one| events.contains(one)) {
+                events[first] = kind.to_owned();
+                events.retain(|event| !all.contains(event));
+            }
+        }
+    }
+    events.join("; ")
 }
 
 fn named(phase: Phase) -> String {
@@ -360,12 +597,22 @@ fn named(phase: Phase) -> String {
             format!("Starting, {}, {other}", said(voice))
         }
         Phase::Serving { voice } => format!("Serving, {}", said(voice)),
-        Phase::Preparing { ready, .. } => with("Preparing", ready),
-        Phase::Standby { ready } => with("Standby", ready),
+        Phase::Preparing {
+            ready, explicit, ..
+        } => {
+            let wish = if explicit { ", explicit" } else { "" };
+            format!("{}{wish}", with("Preparing", ready))
+        }
+        Phase::Standby { ready, patience } => {
+            format!("{}, {}", with("Standby", ready), waiting(patience))
+        }
         Phase::Draining { .. } => "Draining".to_owned(),
-        Phase::Stopping { .. } => "Stopping".to_owned(),
-        Phase::Killing { supervised: true } => "Killing, supervised".to_owned(),
-        Phase::Killing { supervised: false } => "Killing, detached".to_owned(),
+        Phase::Stopping { why, .. } => format!("Stopping, {}", because(why)),
+        Phase::Killing {
+            launcher: Some(why),
+        } => format!("Killing, {}", because(why)),
+        Phase::Killing { launcher: None } => "Killing, detached".to_owned(),
+        Phase::Lingering { .. } => "Lingering".to_owned(),
         Phase::Gone => "Gone".to_owned(),
     }
 }
@@ -376,16 +623,34 @@ fn in_words(action: Action) -> String {
         Action::Drain => "drain signal",
         Action::Kill => "KILL",
         Action::Commit => "commit",
-        Action::DrainPredecessors => "drain signal to predecessors",
+        Action::StopPredecessors(_) => "stop to older generations",
+        Action::EndAttempt(AttemptEnd::Died(_) | AttemptEnd::NotReady) => {
+            "*failed* to predecessors"
+        }
+        Action::EndAttempt(AttemptEnd::Withdrawn { .. }) => "*withdrawn* to predecessors",
         Action::Detach => "let go of the lock",
         Action::LeaveDetached => "launcher leaves with 0",
-        Action::LeaveWith(_) => "launcher leaves with the daemon's status",
+        Action::LeaveWith(ENDED) => "launcher leaves with the daemon's status",
+        Action::LeaveWith(_) => "launcher leaves with another status",
+        Action::Unname => "remove the PID file",
         Action::CleanUp => "clean up",
         Action::Report(
-            News::NeverPrepared { .. } | News::TakenForReady | News::LauncherLost | News::NotInTime,
+            News::NeverPrepared { .. }
+            | News::NotReadyYet { .. }
+            | News::NotReadyInTime { .. }
+            | News::NoSuccessor
+            | News::TakenForReady
+            | News::LauncherLost
+            | News::Orphaned
+            | News::NotInTime,
         ) => "warning",
         Action::Report(
-            News::Stopping | News::RestartedByStop { .. } | News::DetachedUnasked | News::Prepared,
+            News::Stopping { .. }
+            | News::StoppingSooner { .. }
+            | News::RestartedByStop { .. }
+            | News::DetachedUnasked
+            | News::Prepared
+            | News::Superseded { .. },
         ) => "log line",
     }
     .to_owned()

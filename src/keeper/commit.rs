@@ -1,65 +1,80 @@
 //! What a generation writes when it is ready, and takes back when it ends (R11, R21).
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use super::Keeper;
-use crate::files::{Disbelief, Entry, Found, Lock, Record, State, Taken};
-use crate::signals::Signal;
+use crate::files::{Begun, Disbelief, Entry, Found, Lock, Record, State, Taken};
+use crate::generation::{Phase, Why};
+
+/// Of a file that cannot be written while the daemon runs (R4).
+const CONSEQUENCE: &str = "until it can be, a successor may not find this daemon, nor another keeper go on where this one is";
+
+/// R21: a detached keeper does not wait for a lock that a successor holds, only for another that
+/// cleans up. (A newcomer that waits for this one holds it, too.)
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Of one that cannot be removed.
+const LEFT_BEHIND: &str = "it is left there, and names a process that has gone";
 
 impl Keeper {
-    /// R11: the PID file, then the predecessors. What cannot be written is said, and the daemon
+    /// R11: the files, then the predecessors. What cannot be written is said, and the daemon
     /// serves all the same (R4).
     pub(super) fn commit(&mut self) {
-        self.pid_file_watch = None;
         self.report.note(&self.words_on_commit());
-        self.predecessors.forget_dead();
+        self.take_the_place();
+    }
+
+    /// What a commit writes and says; it may be done twice (R20).
+    pub(super) fn take_the_place(&mut self) {
+        self.pid_file_watch = None;
+        self.failure = None;
         let written = self.with_lock(|keeper, lock| {
+            // The record first: whoever is named by the PID file is known to be ready (R20).
+            let mut record = keeper.record()?;
+            record.retain_living();
+            keeper.enter(&mut record);
+            keeper.files.write_record(lock, &record)?;
             if keeper.files.found() != Found::Pid(keeper.daemon.pid()) {
                 keeper.files.write_pid(lock, keeper.daemon.pid())?;
             }
-            // A daemon whose life was taken for readiness never said it, and so the next one
-            // cannot be waited for either (R13).
-            let own = if keeper.said_ready {
-                State::Ready
-            } else {
-                State::Starting
-            };
-            let mut record = keeper.record()?;
-            record
-                .generations
-                .retain(|entry| entry.daemon != keeper.daemon.identity);
-            record.retain_living();
-            record.generations.push(keeper.entry(own));
-            keeper.files.write_record(lock, &record)
+            keeper.files.show(lock, &keeper.listener)
         });
         self.commit_failure = match written {
             Ok(Some(())) => None,
-            Ok(None) => Some("a successor has taken over already".to_owned()),
-            Err(error) => Some(format!("{error:#}; a successor may not find this daemon")),
+            // A successor has come, and its commit is the one that counts; this daemon serves until
+            // then.
+            Ok(None) => return,
+            Err(error) => Some(format!("{error:#}; {CONSEQUENCE}")),
         };
-        if let Some(failure) = &self.commit_failure {
-            self.report.warn(failure);
+        if let Some(failure) = self.commit_failure.clone() {
+            self.warn_of_writing(&failure);
+        } else {
+            self.write_failed = false;
         }
-        self.drain_predecessors();
-    }
-
-    pub(super) fn drain_predecessors(&mut self) {
         let told = self.told_by_daemon;
-        let deaf = self.predecessors.drain(Signal::TERM, told, &self.report);
-        self.mark_draining(|entry| {
-            entry.number != self.number && !deaf.contains(&entry.daemon.pid)
-        });
+        let deaf = self
+            .predecessors
+            .drain(told, self.clock.now(), &self.report);
+        self.mark_draining(&deaf, self.service.policy.drain_timeout);
+        self.tell_of_commit();
     }
 
     /// Records who was told to drain, after they were: should this keeper be killed in between, a
     /// second signal is the lesser evil than a predecessor that serves for ever.
-    pub(super) fn mark_draining(&self, told: impl Fn(&Entry) -> bool) {
+    pub(super) fn mark_draining(&mut self, deaf: &[i32], within: Option<Duration>) {
+        let until = within.and_then(|within| self.clock.now().checked_add(within));
+        let until = until.map(|until| self.clock.as_boot_time(until));
         let marked = self.with_lock(|keeper, lock| {
             let mut record = keeper.files.read_record().unwrap_or_default();
             let mut changed = false;
-            for entry in record.generations.iter_mut().filter(|entry| told(entry)) {
-                changed |= entry.state != State::Draining;
-                entry.state = State::Draining;
+            for entry in &mut record.generations {
+                let drains = keeper.predecessors.state_of(entry.daemon) == Some(State::Draining);
+                if drains && entry.state != State::Draining && !deaf.contains(&entry.daemon.pid) {
+                    entry.state = State::Draining;
+                    entry.until = until;
+                    changed = true;
+                }
             }
             if changed {
                 keeper.files.write_record(lock, &record)
@@ -68,28 +83,78 @@ impl Keeper {
             }
         });
         if let Err(error) = marked {
-            self.report
-                .warn(&format!("{error:#}; who drains may be told so once more"));
+            self.warn_of_writing(&format!("{error:#}; {CONSEQUENCE}"));
+        }
+    }
+
+    /// R20: what another keeper would have to go on with, should this one be lost.
+    pub(super) fn record_phase(&mut self) {
+        if self.lock.is_none() || self.phase == Phase::Gone {
+            return;
+        }
+        let recorded = self.with_lock(|keeper, lock| {
+            let mut record = keeper.record()?;
+            let before = record.clone();
+            if matches!(keeper.phase, Phase::Lingering { .. }) {
+                return Ok(());
+            }
+            keeper.enter(&mut record);
+            if record == before {
+                return Ok(());
+            }
+            keeper.files.write_record(lock, &record)
+        });
+        match recorded {
+            Ok(_) => self.write_failed = false,
+            Err(error) => self.warn_of_writing(&format!("{error:#}; {CONSEQUENCE}")),
+        }
+    }
+
+    /// Once, until writing works again: a full disk is full for all of them.
+    fn warn_of_writing(&mut self, words: &str) {
+        if !std::mem::replace(&mut self.write_failed, true) {
+            self.report.warn(words);
+        }
+    }
+
+    /// Before the first commit it is shown only where nobody else is.
+    pub(super) fn show_socket(&self) {
+        let shown = self.with_lock(|keeper, lock| keeper.files.show(lock, &keeper.listener));
+        if let Err(error) = shown {
+            self.report.warn(&format!(
+                "{error:#}; status, restart and stop will not find this keeper"
+            ));
+        }
+    }
+
+    pub(super) fn unname(&mut self) {
+        let removed = self.with_lock(|keeper, lock| {
+            if keeper.files.found() == Found::Pid(keeper.daemon.pid()) {
+                keeper.files.remove_pid_file(lock)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = removed {
+            self.warn_of_writing(&format!("{error:#}; {LEFT_BEHIND}"));
         }
     }
 
     /// R21: takes back what this generation wrote, unless it is a successor's by now.
     pub(super) fn clean_up(&mut self) {
         self.forget(Some(self.daemon.pid()));
-        self.lock = None;
     }
 
     /// Takes older generations out of the record that have gone. Their own keepers could not: the
     /// files are this one's to write while it is supervised.
-    pub(super) fn forget_predecessors(&self) {
-        if self.lock.is_some() {
+    pub(super) fn forget_predecessors(&mut self) {
+        if self.lock.is_some() || self.phase == Phase::Gone {
             self.forget(None);
         }
     }
 
     /// Leaves out of the record whoever has gone, and with them the PID file that names one. `own`:
     /// our daemon is among them, whether or not the record, which somebody may have removed, has it.
-    fn forget(&self, own: Option<i32>) {
+    fn forget(&mut self, own: Option<i32>) {
         let forgotten = self.with_lock(|keeper, lock| {
             let mut record = keeper.record()?;
             let mut dead: Vec<i32> = own.into_iter().collect();
@@ -108,11 +173,17 @@ impl Keeper {
             {
                 keeper.files.remove_pid_file(lock)?;
             }
+            if own.is_some() {
+                keeper.files.hide(lock, &keeper.listener)?;
+                // What a lost keeper left there, which could not take the lock.
+                if keeper.lock.is_some() && !keeper.predecessors.one_is_shown() {
+                    keeper.files.remove_socket(lock)?;
+                }
+            }
             keeper.files.write_record(lock, &record)
         });
         if let Err(error) = forgotten {
-            self.report
-                .warn(&format!("{error:#}; a stale file may be left there"));
+            self.warn_of_writing(&format!("{error:#}; {LEFT_BEHIND}"));
         }
     }
 
@@ -121,9 +192,9 @@ impl Keeper {
         if let Some(lock) = &self.lock {
             return write(self, lock).map(Some);
         }
-        match self.files.take_lock()? {
+        match self.files.take_lock(PATIENCE)? {
             Taken::Lock(lock) => write(self, &lock).map(Some),
-            Taken::Supervised(_) | Taken::Held => Ok(None),
+            Taken::Supervised(_) | Taken::Held(_) => Ok(None),
         }
     }
 
@@ -142,14 +213,57 @@ impl Keeper {
         Ok(record)
     }
 
-    pub(super) fn entry(&self, state: State) -> Entry {
-        Entry {
-            number: self.number,
-            state,
-            daemon: self.daemon.identity,
-            keeper: Some(self.identity),
-            launcher: Some(self.launcher),
-            unknown: Vec::new(),
+    /// Puts this generation into the record, in the place where it was.
+    fn enter(&self, record: &mut Record) {
+        let entry = self.entry();
+        let mut known = record.generations.iter_mut();
+        match known.find(|known| known.daemon == entry.daemon) {
+            Some(known) => *known = entry,
+            None => record.generations.push(entry),
         }
+    }
+
+    pub(super) fn entry(&self) -> Entry {
+        let ready = if self.said_ready || self.has_committed() {
+            State::Ready
+        } else {
+            State::Starting
+        };
+        let (state, begun, until) = match self.phase {
+            Phase::Starting { .. } => (State::Starting, None, None),
+            Phase::Serving { .. } | Phase::Standby { .. } => (ready, None, None),
+            Phase::Preparing {
+                explicit: false, ..
+            } => (ready, Some(Begun::Preparing), None),
+            Phase::Preparing { explicit: true, .. } => (ready, Some(Begun::Restarting), None),
+            Phase::Draining { until } => (State::Draining, None, until),
+            Phase::Stopping { until, why } => (State::Draining, Some(begun_by(why)), until),
+            Phase::Killing { launcher } => (
+                State::Draining,
+                launcher.map(begun_by),
+                Some(self.clock.now()),
+            ),
+            Phase::Lingering { .. } | Phase::Gone => (State::Draining, None, None),
+        };
+        Entry {
+            keeper: Some(self.identity),
+            launcher: Some(self.kin.launcher),
+            supervisor: self.kin.supervisor,
+            control: Some(self.listener.number()),
+            notify: Some(self.notify.address().to_owned()),
+            voice: self.voice,
+            // The next one cannot be waited for either.
+            assumed: !self.said_ready && self.has_committed(),
+            begun,
+            until: until.map(|until| self.clock.as_boot_time(until)),
+            ..Entry::new(self.number, self.daemon.identity, state)
+        }
+    }
+}
+
+fn begun_by(why: Why) -> Begun {
+    match why {
+        Why::Stop => Begun::Stopping,
+        Why::Restart | Why::NotReady => Begun::Ending,
     }
 }

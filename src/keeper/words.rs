@@ -14,8 +14,12 @@ impl Keeper {
         format!("generation {} (pid {})", self.number, self.daemon.pid())
     }
 
+    fn lived(&self) -> Duration {
+        self.clock.now().saturating_duration_since(self.started)
+    }
+
     fn age(&self) -> String {
-        seconds(self.started.elapsed())
+        seconds(self.lived())
     }
 
     pub(super) fn words_on_start(&self) -> String {
@@ -40,15 +44,63 @@ impl Keeper {
         }
     }
 
+    pub(super) fn words_on_adoption(&self) -> String {
+        format!(
+            "the keeper of {} was lost; this one (pid {}) goes on in its place",
+            self.name(),
+            self.identity.pid
+        )
+    }
+
+    /// R19: for a newcomer who finds this one in its supervisor's hands.
+    pub(super) fn words_on_holding(&self) -> String {
+        format!(
+            "{} is supervised already: {} (under launcher {} and keeper {}); stop that one first, or name another PID file",
+            self.files.pid_file.display(),
+            self.name(),
+            self.kin.launcher.pid,
+            self.identity.pid
+        )
+    }
+
+    /// Why this generation never served.
+    pub(super) fn words_on_failure(&self, ending: Ending) -> String {
+        match &self.exec_failure {
+            Some(failure) => failure.clone(),
+            None => format!("it died before it was ready: {ending} after {}", self.age()),
+        }
+    }
+
+    pub(super) fn words_on_lateness(&self) -> String {
+        let timeout = self.service.policy.ready_timeout;
+        format!("it was not ready in {}", in_words(timeout))
+    }
+
+    /// `exit status 0 after 1.20 s`: since it was told to end, or since its start.
+    pub(super) fn words_on_end(&self, ending: Ending) -> String {
+        let since = match self.told_to_end {
+            Some(told) => self.clock.now().saturating_duration_since(told),
+            None => self.lived(),
+        };
+        format!("{ending} after {}", seconds(since))
+    }
+
     pub(super) fn report_news(&self, news: News) {
         let name = self.name();
-        let pid = self.daemon.pid();
-        let time = |timeout: Option<Duration>| timeout.map_or("never".to_owned(), seconds);
-        let prepare_timeout = time(self.service.policy.prepare_timeout);
-        let stop_timeout = time(self.service.policy.stop_timeout);
+        let path = self.files.pid_file.display();
+        let policy = &self.service.policy;
+        let ends = |predecessor: bool| match (predecessor, self.predecessors.names()) {
+            (true, Some(names)) => format!("it is ended; still serving: {names}"),
+            (true, None) | (false, _) => "it is ended".to_owned(),
+        };
         match news {
-            News::Stopping => self.report.note(&format!(
-                "stop: {name} is told to drain (TERM); KILL after: {stop_timeout}"
+            News::Stopping { within } => self.report.note(&format!(
+                "stop: {name} is told to drain (TERM); KILL after: {}",
+                in_words(within)
+            )),
+            News::StoppingSooner { within } => self.report.note(&format!(
+                "stop: {name} drains already; KILL after: {}",
+                in_words(within)
             )),
             News::RestartedByStop { predecessor: true } => self.report.note(&format!(
                 "restart: {name} is not ready, and is ended; its predecessor serves until the next one is"
@@ -58,27 +110,63 @@ impl Keeper {
                 self.service.prepare_signal
             )),
             News::DetachedUnasked => self.report.note(&format!(
-                "restart: {name} serves on, detached and unasked, until its successor is ready (to end it: kill {pid})"
+                "restart: {name} serves on, detached and unasked, until its successor is ready (to end it: seamless-run stop {path})"
             )),
             News::Prepared => self.report.note(&format!(
-                "{name} is prepared; it serves on, detached, until its successor is ready (to end it: kill {pid})"
+                "{name} is prepared; it serves on, detached, until its successor is ready (to end it: seamless-run stop {path})"
             )),
             News::NeverPrepared { ready: true } => self.report.warn(&format!(
-                "{name} did not answer within the prepare timeout ({prepare_timeout}); it serves on, detached, until its successor is ready"
+                "{name} did not answer within the prepare timeout ({}); it serves on, detached, until its successor is ready",
+                in_words(policy.prepare_timeout)
             )),
             News::NeverPrepared { ready: false } => self.report.warn(&format!(
-                "{name} did not answer within the prepare timeout ({prepare_timeout}), and never said that it is ready; it is ended"
+                "{name} did not answer within the prepare timeout ({}), and never said that it is ready; it is ended",
+                in_words(policy.prepare_timeout)
+            )),
+            News::NotReadyYet { predecessor } => {
+                let meanwhile = match self.predecessors.names().filter(|_| predecessor) {
+                    Some(names) => format!("still serving: {names}"),
+                    None => "a restart would end it before the next one starts".to_owned(),
+                };
+                self.report.warn(&format!(
+                    "{name} has not said that it is ready, {} after its start; {meanwhile} (a daemon says it with: seamless-run notify started)",
+                    self.age()
+                ));
+            }
+            News::NotReadyInTime { predecessor } => self.report.warn(&format!(
+                "{name} was not ready within the ready timeout ({}); {}",
+                in_words(policy.ready_timeout),
+                ends(predecessor)
             )),
             News::TakenForReady => self.report.warn(&format!(
                 "{name} has not said that it is ready, as its predecessor never did; its life of {} is taken for that (a daemon says it with: seamless-run notify started)",
                 self.age()
             )),
-            News::LauncherLost => {
-                self.report.warn(&format!("the launcher of {name} is gone; {}", self.after_loss()));
-            }
-            News::NotInTime => self.report.warn(&format!(
-                "{name} did not end within the stop timeout ({stop_timeout}); it is killed"
+            News::Superseded { told } => self.report.note(&format!(
+                "{name} {}; KILL after: {}",
+                if told {
+                    "drains, as its successor told it"
+                } else {
+                    "is told to drain (TERM): its successor is ready"
+                },
+                in_words(policy.drain_timeout)
             )),
+            News::NoSuccessor => self.report.warn(&format!(
+                "no successor of {name} has come within the orphan timeout ({}), so it was a stop; {name} is told to drain (TERM); KILL after: {}",
+                in_words(policy.orphan_timeout),
+                in_words(policy.drain_timeout)
+            )),
+            News::LauncherLost => {
+                self.report
+                    .warn(&format!("the launcher of {name} is gone; {}", self.after_loss()));
+            }
+            News::Orphaned => self.report.warn(&format!(
+                "the supervisor of {name} is gone, and another one has started a launcher; {}",
+                self.after_loss()
+            )),
+            News::NotInTime => self
+                .report
+                .warn(&format!("{name} did not end in time; it is killed")),
         }
     }
 
@@ -86,12 +174,12 @@ impl Keeper {
         match self.phase {
             Phase::Draining { .. } => "it is ended",
             Phase::Killing { .. } => "it is killed",
+            Phase::Lingering { .. } | Phase::Gone => "older generations end by themselves",
             Phase::Starting { .. }
             | Phase::Serving { .. }
             | Phase::Preparing { .. }
             | Phase::Standby { .. }
-            | Phase::Stopping { .. }
-            | Phase::Gone => "it serves on until its successor is ready",
+            | Phase::Stopping { .. } => "it serves on until its successor is ready",
         }
     }
 
@@ -126,12 +214,20 @@ impl Keeper {
                 self.report
                     .warn(&format!("{name} died: {ending} after {age}; {still}"));
             }
-            Phase::Standby { .. } | Phase::Draining { .. } => {
-                self.report.note(&format!("{name} is gone: {ending}"));
+            Phase::Standby { .. } => {
+                self.report.warn(&format!(
+                    "{name} died in standby: {ending} after {age}; {still}"
+                ));
             }
-            Phase::Stopping { .. } | Phase::Killing { .. } => {
-                self.report.note(&format!("{name} is stopped: {ending}"));
+            Phase::Draining { .. } | Phase::Killing { launcher: None } => {
+                self.report
+                    .note(&format!("{name} is gone: {}", self.words_on_end(ending)));
             }
+            Phase::Stopping { .. } | Phase::Killing { launcher: Some(_) } => {
+                self.report
+                    .note(&format!("{name} is stopped: {}", self.words_on_end(ending)));
+            }
+            Phase::Lingering { .. } => {}
             Phase::Gone => {}
         }
         matches!(
@@ -156,4 +252,13 @@ impl Keeper {
 
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
+}
+
+/// As one would type it.
+fn in_words(timeout: Option<Duration>) -> String {
+    match timeout {
+        None => "never".to_owned(),
+        Some(time) if time.subsec_millis() != 0 => format!("{} s", time.as_secs_f64()),
+        Some(time) => format!("{} s", time.as_secs()),
+    }
 }

@@ -59,11 +59,21 @@ impl Answer {
 
 impl NotifySocket {
     pub(crate) fn open() -> io::Result<NotifySocket> {
+        // An address without a name makes the kernel choose one (unix(7), autobind).
+        NotifySocket::at(&SocketAddrUnix::new_unnamed())
+    }
+
+    /// The address that a lost keeper had: its daemon knows no other (R20).
+    pub(crate) fn reopen(address: &str) -> io::Result<NotifySocket> {
+        let name = address.strip_prefix('@').unwrap_or(address);
+        NotifySocket::at(&SocketAddrUnix::new_abstract_name(name.as_bytes())?)
+    }
+
+    fn at(address: &SocketAddrUnix) -> io::Result<NotifySocket> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         sockopt::set_socket_passcred(&socket, true)?;
-        // An address without a name makes the kernel choose one (unix(7), autobind).
-        bind(&socket, &SocketAddrUnix::new_unnamed())?;
+        bind(&socket, address)?;
         let address = SocketAddrUnix::try_from(getsockname(&socket)?)?;
         let name = address
             .abstract_name()

@@ -167,7 +167,7 @@ fn hear(answer: &OwnedFd) -> Option<String> {
     );
     let length = received.map_or(0, |received| received.bytes);
     if length == 0 {
-        let words = "no answer: the message was not believed (this process is neither the daemon, nor descends from it, nor is in its session), or the keeper has gone";
+        let words = "no answer: the message was not believed (this process is neither the daemon, nor descends from it, nor is in its session), or the keeper has gone, or had no descriptor left to answer with";
         return Some(words.to_owned());
     }
     Some(String::from_utf8_lossy(&bytes[..length]).into_owned())

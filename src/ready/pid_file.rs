@@ -7,6 +7,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::files::{Files, Found};
 
+const READS_AT_ONCE: usize = 16;
+
 /// Watches the PID file while a daemon starts.
 #[derive(Debug)]
 pub(crate) struct PidFileWatch {
@@ -35,8 +37,7 @@ impl PidFileWatch {
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_ONLYDIR;
-        let directory = files.pid_file.parent().unwrap_or(&files.pid_file);
-        inotify.add_watch(directory, wanted)?;
+        inotify.add_watch(files.directory(), wanted)?;
         let name = files.pid_file.file_name().unwrap_or_default().to_owned();
         Ok(PidFileWatch {
             inotify,
@@ -49,7 +50,11 @@ impl PidFileWatch {
     /// What has happened since the last look.
     pub(crate) fn look(&mut self, daemon: i32) -> Option<Named> {
         let mut look = false;
-        while let Ok(events) = self.inotify.read_events() {
+        // Somebody else may write there without end; what is left wakes us again.
+        for _ in 0..READS_AT_ONCE {
+            let Ok(events) = self.inotify.read_events() else {
+                break;
+            };
             for event in events {
                 let about_it = event.name.as_ref() == Some(&self.name);
                 let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;

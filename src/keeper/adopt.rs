@@ -1,0 +1,165 @@
+//! A keeper in the place of one that was KILLed (R20): it finds in the record what that one had
+//! begun, and goes on with it.
+
+use anyhow::{Result, bail};
+use std::time::Instant;
+
+use super::{Keeper, Kin, become_keeper, limits_of, signals_of};
+use crate::cli::Service;
+use crate::clock::Clock;
+use crate::control::{Attempt, Callers};
+use crate::daemon::Daemon;
+use crate::files::{Begun, CLEANING, Disbelief, Entry, Files, Record, State, Taken};
+use crate::generation::{Action, Phase, Waits, Why};
+use crate::link::{Link, Word};
+use crate::notify::NotifySocket;
+use crate::predecessors::Predecessors;
+use crate::ready::PidFileWatch;
+
+impl Keeper {
+    pub(super) fn adopt(service: Service, link: &mut Link, kin: Kin) -> Result<Keeper> {
+        let (report, identity) = become_keeper(&service)?;
+        let files = Files::beside(&service.pid_file);
+        // The lost keeper's lock went with it.
+        let Taken::Lock(lock) = files.take_lock(CLEANING)? else {
+            bail!("the keeper was lost, and another launcher has taken its place");
+        };
+        let mut record = match files.read_record() {
+            Ok(record) => record,
+            Err(Disbelief::Missing | Disbelief::EarlierBoot) => Record::default(),
+            Err(Disbelief::Unreadable(words) | Disbelief::Suspicious(words)) => bail!(
+                "the keeper was lost, and the record {} {words}; its daemon goes on without one",
+                files.record.display()
+            ),
+        };
+        let ours = |entry: &Entry| entry.launcher == Some(kin.launcher);
+        let Some(index) = record.generations.iter().rposition(ours) else {
+            bail!("the keeper was lost before it had started a daemon");
+        };
+        let entry = record.generations.remove(index);
+        let daemon = Daemon::adopt(entry.daemon, kin.launcher.pid)?;
+        let notify = match &entry.notify {
+            Some(address) => NotifySocket::reopen(address),
+            None => NotifySocket::open(),
+        };
+        let notify = notify.or_else(|error| {
+            report.warn(&format!(
+                "cannot listen where the daemon sends its messages: {error}; it will not be heard"
+            ));
+            NotifySocket::open()
+        })?;
+        let limits = limits_of(&service);
+        let predecessors = Predecessors::attach(&record, &files, entry.number, limits, &report)?;
+        let listener = files.listen(&lock)?;
+
+        let clock = Clock::start();
+        let now = clock.now();
+        let phase = phase_of(&entry, &service, &predecessors, clock, now);
+        let starting = matches!(phase, Phase::Starting { .. });
+        let mut keeper = Keeper {
+            phase,
+            since: now,
+            started: now.checked_sub(daemon.identity.age()).unwrap_or(now),
+            clock,
+            kin,
+            supervised: true,
+            lock: Some(lock),
+            said_ready: entry.state == State::Ready && !entry.assumed,
+            voice: entry.voice,
+            told_to_end: None,
+            status: String::new(),
+            named: None,
+            told_by_daemon: None,
+            failure: predecessors.failure.clone(),
+            commit_failure: None,
+            exec_failure: None,
+            pid_file_watch: PidFileWatch::open(&files).ok().filter(|_| starting),
+            directory_watch: None,
+            callers: Callers::default(),
+            write_failed: false,
+            turned_away: false,
+            deaf_until: None,
+            changed: false,
+            signals: signals_of(&service)?,
+            number: entry.number,
+            service,
+            report,
+            files,
+            identity,
+            daemon,
+            predecessors,
+            notify,
+            listener,
+        };
+        keeper.report.warn(&keeper.words_on_adoption());
+        keeper.settle(link);
+        keeper.go_on(&entry, link);
+        // Not before: whatever this one dies of, the next one would die of too.
+        link.say(Word::Settled);
+        Ok(keeper)
+    }
+
+    /// Does again what the lost keeper may not have come to do.
+    fn go_on(&mut self, entry: &Entry, link: &mut Link) {
+        match (self.phase, entry.state) {
+            (Phase::Serving { .. }, _) => self.take_the_place(),
+            // The answer may have come when nobody was there to hear it.
+            (Phase::Preparing { .. }, _) => {
+                self.take_the_place();
+                self.perform(Action::Prepare, link);
+            }
+            // §3: the predecessor serves, and this one was not ready.
+            (Phase::Stopping { .. }, State::Starting) => {
+                let withdrawn = Attempt::Withdrawn { restart: false };
+                self.predecessors.tell_attempt(&withdrawn);
+                self.perform(Action::Drain, link);
+            }
+            (Phase::Stopping { why: Why::Stop, .. }, _) => {
+                let within = self.service.policy.stop_timeout;
+                self.perform(Action::StopPredecessors(within), link);
+            }
+            _ => {}
+        }
+        self.record_phase();
+    }
+}
+
+fn phase_of(
+    entry: &Entry,
+    service: &Service,
+    predecessors: &Predecessors,
+    clock: Clock,
+    now: Instant,
+) -> Phase {
+    let voice = entry.voice;
+    let after = |timeout: Option<_>| now.checked_add(timeout?);
+    let stop_by = || {
+        let recorded = entry.until.and_then(|until| clock.at_boot_time(until));
+        recorded.or_else(|| after(service.policy.stop_timeout))
+    };
+    match (entry.begun, entry.state) {
+        (Some(Begun::Stopping), _) => Phase::Stopping {
+            until: stop_by(),
+            why: Why::Stop,
+        },
+        (Some(Begun::Ending), _) | (None, State::Draining) => Phase::Stopping {
+            until: stop_by(),
+            why: Why::Restart,
+        },
+        (Some(begun @ (Begun::Preparing | Begun::Restarting)), state) => Phase::Preparing {
+            ready: state == State::Ready,
+            until: after(service.policy.prepare_timeout),
+            explicit: begun == Begun::Restarting,
+        },
+        (None, State::Ready) => Phase::Serving { voice },
+        (None, State::Starting) if predecessors.any_serves() => Phase::Stopping {
+            until: after(service.policy.stop_timeout),
+            why: Why::NotReady,
+        },
+        (None, State::Starting) => Phase::Starting {
+            voice,
+            predecessor: false,
+            waits: Waits::begin(now, None, service.policy.ready_timeout),
+        },
+    }
+}

@@ -1,0 +1,487 @@
+//! What others ask of a keeper over the control socket, and what it tells them (§6, R11, R16, R19).
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::Keeper;
+use crate::control::wire::{Failure, State};
+use crate::control::{Accepted, Attempt, Deadline, Id, Message, Role, Standing};
+use crate::departure::Ending;
+use crate::files::DirectoryWatch;
+use crate::generation::{AttemptEnd, Event, Patience, Phase, Why};
+use crate::link::Link;
+use crate::predecessors::News;
+use crate::process;
+
+/// Generations in one state, the newest ones; and characters of what one of them says.
+const MOST: usize = 64;
+const SHOWN: usize = 256;
+/// How long nobody is listened to, where no descriptor is left even to turn somebody away.
+const DEAF: Duration = Duration::from_secs(1);
+
+impl Keeper {
+    /// The daemon has gone: whoever has a question finds somebody else.
+    pub(super) fn dismiss_callers(&mut self) {
+        self.callers.dismiss_all(|_| true);
+    }
+
+    pub(super) fn accept_callers(&mut self) {
+        if self.phase == Phase::Gone {
+            return;
+        }
+        let now = self.clock.now();
+        self.deaf_until = self.deaf_until.filter(|until| *until > now);
+        if self.deaf_until.is_some() {
+            return;
+        }
+        for _ in 0..super::AT_ONCE {
+            let accepted = self.listener.accept();
+            let failed = std::mem::replace(&mut self.turned_away, false);
+            let error = match accepted {
+                Ok(Accepted::Caller(caller)) => {
+                    // Where there are too many, he is turned away, too.
+                    let _ = self.callers.add(caller);
+                    continue;
+                }
+                Ok(Accepted::Nobody) => {
+                    self.turned_away = failed;
+                    return;
+                }
+                Ok(Accepted::TurnedAway(error)) => error,
+                Err(error) => {
+                    // He waits, and would wake us without end.
+                    self.deaf_until = now.checked_add(DEAF);
+                    error
+                }
+            };
+            self.turned_away = true;
+            if !failed {
+                self.report.warn(&format!(
+                    "cannot answer callers at the control socket: {}; they are turned away",
+                    crate::report::cause(&error)
+                ));
+            }
+            if self.deaf_until.is_some() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn requested(&mut self, id: Id, request: Message, link: &mut Link) {
+        match request {
+            Message::Attach { generation } => self.attached(id, generation, link),
+            Message::Commit { told } => {
+                if self.callers.is_successor(id) {
+                    self.apply(Event::Superseded { told }, link);
+                    // It waits for our word, though it may be no news.
+                    self.changed = true;
+                }
+            }
+            Message::End { within } => {
+                if self.callers.is_successor(id) {
+                    self.apply(Event::Stop { within }, link);
+                    self.changed = true;
+                }
+            }
+            // A newcomer knows better how things stand (§6).
+            Message::Yield
+            | Message::Status { .. }
+            | Message::Restart
+            | Message::Await { .. }
+            | Message::Stop { .. }
+                if self.callers.pass_on(id, &request) => {}
+            Message::Yield => self.asked_to_yield(id, link),
+            Message::Status { watch } => {
+                self.callers.answer(id, &Message::State(self.state()));
+                if watch {
+                    self.callers.assign(id, Role::Watcher);
+                } else {
+                    self.callers.dismiss(id);
+                }
+            }
+            Message::Restart => self.asked_to_restart(id, link),
+            Message::Await { newer } => self.awaited(id, newer),
+            Message::Stop { old } => self.asked_to_stop(id, old, link),
+            Message::Attempt(_)
+            | Message::State(_)
+            | Message::Restarting { .. }
+            | Message::Committed { .. }
+            | Message::Failed { .. }
+            | Message::Gone { .. }
+            | Message::Yielded
+            | Message::Supervised { .. }
+            | Message::Refused { .. } => {
+                let why = "this is an answer, and nobody has asked".to_owned();
+                self.refuse(id, why);
+            }
+        }
+    }
+
+    fn refuse(&mut self, id: Id, why: String) {
+        self.callers.answer(id, &Message::Refused { why });
+        self.callers.dismiss(id);
+    }
+
+    /// A newer generation's keeper has come.
+    fn attached(&mut self, id: Id, generation: u32, link: &mut Link) {
+        if self.supervised {
+            // It can hold the lock only if the lock file was removed under us (R19).
+            let why = self.words_on_holding();
+            self.callers.answer(id, &Message::Supervised { why });
+            return self.callers.dismiss(id);
+        }
+        let state = Message::State(self.state());
+        match self.daemon.identity.open() {
+            Ok(Some(process)) => self.callers.answer_with(id, &state, &[process.as_fd()]),
+            Ok(None) | Err(_) => self.callers.answer(id, &state),
+        }
+        self.apply(Event::SuccessorAttached, link);
+        // One without a number only says that it has failed.
+        if generation > 0 {
+            for (caller, wish) in self.callers.to_pass_on() {
+                self.callers.pass_on(caller, &wish);
+            }
+        }
+    }
+
+    /// R16: a successor's keeper has gone without a commit.
+    pub(super) fn successor_lost(
+        &mut self,
+        generation: u32,
+        attempt: Option<Attempt>,
+        link: &mut Link,
+    ) {
+        if self.supervised {
+            // It was refused.
+            return;
+        }
+        // One that failed before it had a number would have had the next.
+        let generation = generation.max(self.number + 1);
+        let another = match attempt {
+            Some(Attempt::Failed { why }) => {
+                let failure = Failure {
+                    generation,
+                    why,
+                    ago: Duration::ZERO,
+                };
+                self.failure = Some((failure, self.clock.now()));
+                self.changed = true;
+                true
+            }
+            Some(Attempt::Withdrawn { restart }) => restart,
+            // Somebody has killed it without a word.
+            None => false,
+        };
+        if !self.callers.has_successor() {
+            let can_be_found = self.files.directory().is_dir();
+            let another = another && can_be_found;
+            self.apply(Event::SuccessorLost { another }, link);
+        }
+    }
+
+    /// A standby that waits for good has to be found by its successor (R16).
+    pub(super) fn watch_directory(&mut self) {
+        let for_good = matches!(
+            self.phase,
+            Phase::Standby {
+                patience: Patience::ForGood,
+                ..
+            }
+        );
+        if !for_good {
+            self.directory_watch = None;
+        } else if self.directory_watch.is_none() {
+            match DirectoryWatch::open(&self.files) {
+                Ok(watch) => self.directory_watch = Some(watch),
+                Err(errno) => self.report.warn(&format!(
+                    "cannot watch {}: {}; its end would not be seen",
+                    self.files.directory().display(),
+                    errno.desc()
+                )),
+            }
+        }
+    }
+
+    pub(super) fn directory_has_gone(&self) -> bool {
+        let watch = self.directory_watch.as_ref();
+        watch.is_some_and(DirectoryWatch::has_gone)
+    }
+
+    /// R19: another supervisor's newcomer has found the lock held.
+    fn asked_to_yield(&mut self, id: Id, link: &mut Link) {
+        let orphan = process::is_orphan(self.kin.launcher, self.kin.supervisor);
+        if self.supervised && !orphan {
+            let why = self.words_on_holding();
+            self.callers.answer(id, &Message::Supervised { why });
+        } else {
+            if self.supervised {
+                let reception = self.daemon.reception(self.service.prepare_signal);
+                self.apply(Event::Orphaned(reception), link);
+            }
+            self.callers.answer(id, &Message::Yielded);
+        }
+        self.callers.dismiss(id);
+    }
+
+    fn asked_to_restart(&mut self, id: Id, link: &mut Link) {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. } => {
+                let generation = self.number;
+                self.callers.assign(id, Role::Waiter { newer: generation });
+                self.callers.answer(id, &Message::Restarting { generation });
+                self.restart(true, link);
+            }
+            // The supervisor has seen the launcher leave, and a newcomer is to be expected.
+            Phase::Standby { .. } => {
+                let failed = self.failure.as_ref().map(|(failure, _)| failure.generation);
+                let generation = failed.unwrap_or_default().max(self.number);
+                self.callers.assign(id, Role::Waiter { newer: generation });
+                self.callers.answer(id, &Message::Restarting { generation });
+                self.restart(true, link);
+            }
+            // Another attempt is due.
+            Phase::Stopping {
+                why: Why::Restart | Why::NotReady,
+                ..
+            }
+            | Phase::Killing {
+                launcher: Some(Why::Restart | Why::NotReady),
+            } => {
+                let generation = self.number;
+                self.callers.assign(id, Role::Waiter { newer: generation });
+                self.callers.answer(id, &Message::Restarting { generation });
+            }
+            Phase::Draining { .. }
+            | Phase::Stopping { why: Why::Stop, .. }
+            | Phase::Killing {
+                launcher: Some(Why::Stop) | None,
+            }
+            | Phase::Lingering { .. }
+            | Phase::Gone => {
+                self.refuse(id, format!("{} is being stopped", self.name()));
+            }
+        }
+    }
+
+    fn awaited(&mut self, id: Id, newer: u32) {
+        let failed = self.failure.as_ref().map(|(failure, _)| failure);
+        if self.number > newer && self.has_committed() {
+            self.callers.answer(id, &self.committed());
+            self.callers.dismiss(id);
+        } else if let Some(failure) = failed.filter(|failure| failure.generation > newer) {
+            let answer = Message::Failed {
+                generation: failure.generation,
+                why: failure.why.clone(),
+            };
+            self.callers.answer(id, &answer);
+            self.callers.dismiss(id);
+        } else {
+            self.callers.assign(id, Role::Waiter { newer });
+        }
+    }
+
+    pub(super) fn has_committed(&self) -> bool {
+        match self.phase {
+            Phase::Serving { .. } => true,
+            Phase::Preparing { ready, .. } | Phase::Standby { ready, .. } => ready,
+            Phase::Starting { .. }
+            | Phase::Draining { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Lingering { .. }
+            | Phase::Gone => false,
+        }
+    }
+
+    fn committed(&self) -> Message {
+        Message::Committed {
+            generation: self.number,
+            daemon: self.daemon.pid(),
+        }
+    }
+
+    fn waits_for_us(&self) -> impl Fn(&Role) -> bool + use<> {
+        let number = self.number;
+        move |role| matches!(role, Role::Waiter { newer } if *newer < number)
+    }
+
+    pub(super) fn tell_of_commit(&mut self) {
+        let committed = self.committed();
+        self.callers.dismiss_with(&committed, self.waits_for_us());
+    }
+
+    /// This generation will not serve: says so to its predecessors, and to those who wait for it.
+    pub(super) fn end_attempt(&mut self, end: AttemptEnd) {
+        let why = match end {
+            AttemptEnd::Died(ending) => self.words_on_failure(ending),
+            AttemptEnd::NotReady => self.words_on_lateness(),
+            AttemptEnd::Withdrawn { explicit } => {
+                let withdrawn = Attempt::Withdrawn { restart: explicit };
+                self.predecessors.tell_attempt(&withdrawn);
+                return;
+            }
+        };
+        let failed = Message::Failed {
+            generation: self.number,
+            why: why.clone(),
+        };
+        self.predecessors.tell_attempt(&Attempt::Failed { why });
+        self.callers.dismiss_with(&failed, self.waits_for_us());
+    }
+
+    fn asked_to_stop(&mut self, id: Id, old: bool, link: &mut Link) {
+        self.callers.assign(id, Role::Stopper { old });
+        if old {
+            let within = self.service.policy.stop_timeout;
+            let now = self.clock.now();
+            self.predecessors.end(within, true, now, &self.report);
+            if matches!(self.phase, Phase::Draining { .. }) {
+                self.stop(link);
+            } else if !self.predecessors.any_drains() {
+                self.callers.dismiss(id);
+            }
+        } else {
+            self.stop(link);
+        }
+    }
+
+    /// To be called before the machine learns of it.
+    pub(super) fn tell_of_our_end(&mut self, ending: Ending) {
+        let gone = Message::Gone {
+            generation: self.number,
+            daemon: self.daemon.pid(),
+            how: self.words_on_end(ending),
+        };
+        self.callers.tell(&gone, |role| {
+            matches!(role, Role::Successor { .. } | Role::Stopper { .. })
+        });
+    }
+
+    pub(super) fn hear_of_predecessors(&mut self, news: Vec<News>, link: &mut Link) {
+        for one in news {
+            match one {
+                News::Changed => {
+                    self.changed = true;
+                    if self.predecessors.one_is_ready() {
+                        self.apply(Event::PredecessorReady, link);
+                    }
+                }
+                News::Died => {
+                    self.changed = true;
+                    // From now on its PID may become a stranger's.
+                    self.forget_predecessors();
+                }
+                News::Passed(request, caller) => {
+                    if let Ok(Some(id)) = self.callers.add_passed(caller) {
+                        self.requested(id, request, link);
+                    }
+                }
+                News::KeeperLost { number, pid } => {
+                    self.report.warn(&format!(
+                        "the keeper of generation {number} (pid {pid}) is gone; this one sees to it that it ends"
+                    ));
+                    self.changed = true;
+                    self.show_where_nobody_is();
+                }
+                News::Ended { number, pid, how } => {
+                    let how = how.unwrap_or_else(|| {
+                        "its exit status is not known: its keeper was lost".to_owned()
+                    });
+                    let gone = Message::Gone {
+                        generation: number,
+                        daemon: pid,
+                        how,
+                    };
+                    self.callers
+                        .tell(&gone, |role| matches!(role, Role::Stopper { .. }));
+                    if !self.predecessors.any_drains() {
+                        self.callers
+                            .dismiss_all(|role| *role == Role::Stopper { old: true });
+                    }
+                    self.changed = true;
+                    self.show_where_nobody_is();
+                }
+            }
+        }
+    }
+
+    /// §6: the path of the control socket belongs to the serving generation while its keeper lives.
+    fn show_where_nobody_is(&self) {
+        let ended = matches!(self.phase, Phase::Lingering { .. } | Phase::Gone);
+        if self.lock.is_some() && !ended && !self.predecessors.one_is_shown() {
+            self.show_socket();
+        }
+    }
+
+    pub(super) fn tell_watchers(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            let state = Message::State(self.state());
+            self.callers.tell(&state, |role| {
+                matches!(role, Role::Watcher | Role::Successor { .. })
+            });
+        }
+    }
+
+    fn state(&self) -> State {
+        let now = self.clock.now();
+        let own = Standing {
+            number: self.number,
+            phase: self.phase_word().to_owned(),
+            ready: self.said_ready,
+            supervised: self.supervised,
+            daemon: Some(self.daemon.identity),
+            keeper: Some(self.identity),
+            launcher: Some(self.kin.launcher).filter(|_| self.supervised),
+            control: Some(self.listener.number()),
+            age: now.saturating_duration_since(self.since),
+            deadline: self.deadline_ahead(now),
+            command: self.service.command.line.clone(),
+            // A text of 8 kB would be one of many in one message.
+            status: self.status.chars().take(SHOWN).collect(),
+        };
+        let failure = self.failure.as_ref().map(|(failure, when)| Failure {
+            ago: failure.ago + now.saturating_duration_since(*when),
+            ..failure.clone()
+        });
+        State {
+            generations: std::iter::once(own)
+                .chain(self.predecessors.standings(now))
+                .take(MOST)
+                .collect(),
+            failure,
+        }
+    }
+
+    fn phase_word(&self) -> &'static str {
+        match self.phase {
+            Phase::Starting { .. } => "starting",
+            Phase::Serving { .. } => "serving",
+            Phase::Preparing { .. } => "preparing",
+            Phase::Standby { .. } => "standby",
+            Phase::Draining { .. } => "draining",
+            Phase::Stopping { .. } | Phase::Lingering { .. } => "stopping",
+            Phase::Killing { .. } => "killing",
+            Phase::Gone => "gone",
+        }
+    }
+
+    /// What the phase's deadline will bring.
+    fn deadline_ahead(&self, now: Instant) -> Option<Deadline> {
+        let moment = self.phase.deadline();
+        let (what, moment) = match self.phase {
+            Phase::Starting { waits, .. } => waits.ahead()?,
+            Phase::Preparing { ready: true, .. } => ("detach", moment?),
+            Phase::Preparing { ready: false, .. } => ("stop", moment?),
+            Phase::Standby { .. } => ("drain", moment?),
+            Phase::Draining { .. } | Phase::Stopping { .. } => ("kill", moment?),
+            Phase::Serving { .. }
+            | Phase::Killing { .. }
+            | Phase::Lingering { .. }
+            | Phase::Gone => return None,
+        };
+        Some(Deadline {
+            what: what.to_owned(),
+            left: moment.saturating_duration_since(now),
+        })
+    }
+}
