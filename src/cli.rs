@@ -16,6 +16,7 @@ use crate::generation::{Policy, PrepareWhen};
 use crate::notify::verb as notify;
 use crate::report::Volume;
 use crate::signals::{Meaning, Meanings, Signal};
+use crate::verbs::{self, Verb};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) enum Invocation {
     Launch(Box<Service>),
     /// The lines of the message.
     Notify(String),
+    Verb(Verb),
 }
 
 /// A service and how it is to be run.
@@ -59,9 +61,12 @@ pub(crate) enum Refusal {
 #[command(
     name = "seamless-run",
     version,
-    override_usage = "seamless-run [OPTIONS] [--] COMMAND [ARG]...\n       seamless-run notify WORD...",
+    override_usage = "seamless-run [OPTIONS] [--] COMMAND [ARG]...\n       seamless-run notify WORD...\n       seamless-run status FILE... | restart FILE | stop FILE",
     after_help = "Verbs (the first word only; after -- a word of that name is a command):\n  \
-        notify   says to the launcher that this daemon has started, is prepared, ... (notify --help)\n\n\
+        notify   says to the launcher that this daemon has started, is prepared, ... (notify --help)\n  \
+        status   shows every generation (status --help)\n  \
+        restart  restarts, and waits for the verdict on the new generation (restart --help)\n  \
+        stop     ends every generation (stop --help)\n\n\
         TIME is like 500ms, 5s, 2m or 1h; 0 or none is never. SIGNAL is like TERM, SIGTERM, 15 or RTMIN+1.\n\
         Exit status: the daemon's own; 0 after a restart; 125 seamless-run failed, 126 the command \
         cannot be executed, 127 it was not found."
@@ -140,6 +145,9 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, Refusal> {
         return message
             .map(Invocation::Notify)
             .map_err(complaint(verb::USAGE));
+    }
+    if let Some(verb) = verbs::parse(&arguments[1.min(arguments.len())..])? {
+        return Ok(Invocation::Verb(verb));
     }
     let arguments = parse_with::<RunArguments>(&arguments, FAILED)?;
     mean(arguments).map_err(complaint(FAILED))

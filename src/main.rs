@@ -24,6 +24,7 @@ mod ready;
 mod report;
 mod signals;
 mod sys;
+mod verbs;
 
 use std::io::Write;
 
@@ -35,6 +36,7 @@ fn main() {
     let ending = match cli::parse(arguments.clone()) {
         Ok(Invocation::Launch(service)) => launcher::run(*service),
         Ok(Invocation::Notify(message)) => Ending::Exited(notify::verb::run(&message)),
+        Ok(Invocation::Verb(verb)) => Ending::Exited(verbs::run(&verb)),
         Ok(Invocation::Exec(command)) => fail(daemon::exec_here(&command)),
         Err(Refusal::Complaint(line, status)) => {
             // Its supervisor wanted it to run, and whoever serves shall not take its absence for a
