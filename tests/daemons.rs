@@ -302,7 +302,7 @@ fn a_bare_daemon_succeeds_a_detached_one() {
 
     let second = bare_and_started(&stage, &socket);
     stage.log.wait_for(&format!(
-        "generation 1 (pid {first}) is gone: exit status 0"
+        "generation 1 (pid {first}) died in standby: exit status 0"
     ));
     // The keeper has gone too.
     stage.scratch.wait_no_processes_but(&[second.pid()]);
@@ -452,8 +452,8 @@ fn a_daemon_whose_started_is_answered_with_an_error_serves_on() {
     let daemon = stage.up();
     let keeper = process::children(launcher.pid())[0];
     let failure = format!(
-        "cannot write {}: No such file or directory; a successor may not find this daemon",
-        stage.pid_file.display()
+        "cannot write {}: No such file or directory; until it can be, a successor may not find this daemon, nor another keeper go on where this one is",
+        stage.beside(".record").display()
     );
     stage.log.wait_for(&format!("app: {failure}"));
     stage.log.wait_for(&format!(
@@ -468,7 +468,7 @@ fn a_daemon_whose_started_is_answered_with_an_error_serves_on() {
     process::Handle::open(daemon)
         .unwrap()
         .signal(Signal::SIGTERM);
-    stage.log.wait_for("is gone: exit status 0");
+    stage.log.wait_for("died in standby: exit status 0");
     stage.scratch.wait_no_processes_but(&[]);
 }
 

@@ -11,12 +11,15 @@ use crate::support::process::{self, Handle};
 /// A whole restart beside whatever lies there; the innocent is named by it.
 fn restart(stage: &Stage) {
     let (launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
+    let first_keeper = process::children(launcher.pid())[0];
     launcher.signal(Signal::SIGTERM);
     assert_eq!(launcher.finish().code(), Some(0));
     let (launcher, second) = stage.daemon(&[], STARTED, BY_CHLD);
     stage
         .log
         .wait_seen(&format!("(pid {first}) is gone: exit status 0"));
+    // Its successor's keeper sees that, and takes it out of the record.
+    process::wait_exit(first_keeper);
     assert_eq!(stage.pid_in_file(), Some(second));
     launcher.signal(Signal::SIGHUP);
     stage.log.wait_for(&format!("{second} got HUP"));
@@ -223,13 +226,13 @@ fn modes_do_not_depend_on_the_umask() {
     stage.log.wait_for("is started");
     let mode = |ending: &str| fs::symlink_metadata(stage.beside(ending)).unwrap().mode() & 0o7777;
     assert_eq!(
-        [mode(""), mode(".record"), mode(".lock")],
-        [0o644, 0o644, 0o600]
+        [mode(""), mode(".record"), mode(".lock"), mode(".sock")],
+        [0o644, 0o644, 0o600, 0o600]
     );
     let names = fs::read_dir(stage.pid_file.parent().unwrap())
         .unwrap()
         .count();
-    assert_eq!(names, 3, "nothing else lies there");
+    assert_eq!(names, 4, "nothing else lies there");
     stage.stop(launcher, &[]);
     assert_eq!(
         fs::read_dir(stage.pid_file.parent().unwrap())
@@ -262,7 +265,7 @@ fn the_files_of_a_new_generation_that_dies() {
 
     // The last one's end leaves nothing.
     Handle::open(first).unwrap().signal(Signal::SIGKILL);
-    stage.log.wait_for("is gone: killed by KILL");
+    stage.log.wait_for("died in standby: killed by KILL");
     stage.scratch.wait_no_processes_but(&[]);
     assert_eq!(stage.pid_in_file(), None);
     assert_eq!(stage.record(), "");
@@ -278,7 +281,7 @@ fn the_files_of_a_predecessor_that_dies() {
     let (launcher, second) = stage.daemon(&[], "", BY_CHLD);
     assert_eq!(stage.generations().len(), 2);
     Handle::open(first).unwrap().signal(Signal::SIGKILL);
-    stage.log.wait_for("is gone: killed by KILL");
+    stage.log.wait_for("died in standby: killed by KILL");
     // What follows is told to the keeper after it has seen that end.
     launcher.signal(Signal::SIGHUP);
     stage.log.wait_for(&format!("{second} got HUP"));
@@ -290,7 +293,8 @@ fn the_files_of_a_predecessor_that_dies() {
     );
     stage.stop(launcher, &[]);
     let left = fs::read_dir(stage.pid_file.parent().unwrap()).unwrap();
-    assert_eq!(left.count(), 1, "the lock");
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["app.pid.lock"], "{}", stage.log.listing());
 }
 
 /// Somebody tidied up too much: the PID file goes all the same.
@@ -303,15 +307,16 @@ fn the_pid_file_of_a_generation_whose_record_was_removed() {
     assert_eq!(stage.pid_in_file(), None);
 }
 
-/// A keeper that was KILLed lets its daemon go on; the next start knows it by the record.
+/// A daemon whose launcher and keeper were KILLed goes on; the next start knows it by the record.
 #[test]
 fn a_daemon_whose_keeper_was_killed_is_a_predecessor() {
     let stage = Stage::new();
-    let (launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
+    let (mut launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
     let keeper = process::children(launcher.pid())[0];
+    // The launcher first: it would start another keeper.
+    launcher.signal(Signal::SIGSTOP);
     Handle::open(keeper).unwrap().signal(Signal::SIGKILL);
-    assert_eq!(launcher.finish().code(), Some(125));
-    stage.log.wait_for("killed by KILL; its daemon goes on");
+    launcher.kill();
     assert!(process::alive(first));
     let (launcher, second) = stage.daemon(&[], STARTED, BY_CHLD);
     stage
@@ -389,46 +394,44 @@ fn a_launcher_killed_before_the_daemon_was_started() {
     stage.stop(launcher, &[]);
 }
 
-/// A keeper that is KILLed between its record and its word to the predecessor: the next one finds both.
+/// A keeper that is KILLed between its record and its word to the predecessor: the next one says it.
 #[test]
 fn a_keeper_killed_in_the_middle_of_its_commit() {
     let stage = Stage::new();
     let (launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
     launcher.signal(Signal::SIGTERM);
     assert_eq!(launcher.finish().code(), Some(0));
-    let killed = stage
-        .spawn(crate::support::tool("strace", "strace"))
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=pidfd_send_signal",
-            "-e",
-        ])
-        .arg("inject=pidfd_send_signal:signal=KILL:error=EPERM:when=1")
-        .arg(crate::support::program())
-        .arg("-p")
-        .arg(&stage.pid_file)
-        .arg("--")
+    let gate = stage.scratch.join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let ready = format!(
+        r#"read -r _ <{}; "$SEAMLESS_RUN" notify started; echo "$$ has asked""#,
+        gate.display()
+    );
+    let launcher = stage
+        .seamless_run(&["--"])
         .args(stage.sh(DAEMON))
-        .env(
-            "READY",
-            r#""$SEAMLESS_RUN" notify started; echo "$$ has asked""#,
-        )
+        .env("READY", ready)
         .env("PREPARE", BY_CHLD)
         .start();
     let second = stage.up();
+    let keeper = process::children(launcher.pid())[0];
+    let strace = stage
+        .spawn(crate::support::tool("strace", "strace"))
+        .args(["-o", "/dev/null", "-e", "trace=sendmsg", "-e"])
+        .arg("inject=sendmsg:signal=KILL:error=EPERM:when=1")
+        .args(["-p", &keeper.to_string()])
+        .start();
+    stage.log.wait_for("attached");
+    fs::write(&gate, "now\n").unwrap();
     stage.log.wait_seen(&format!("{second} has asked"));
-    assert_eq!(stage.log.count("got TERM"), 0);
-    assert_eq!(stage.pid_in_file(), Some(second));
-    let (launcher, third) = stage.daemon(&[], STARTED, BY_CHLD);
+    stage.log.wait_seen(&format!(
+        "the keeper of generation 2 (pid {second}) was lost"
+    ));
     stage.log.wait_seen(&format!("{first} got TERM"));
-    stage.log.wait_seen(&format!("{second} got TERM"));
     process::wait_exit(first);
-    assert_eq!(stage.pid_in_file(), Some(third));
-    drop(killed);
+    assert_eq!(stage.pid_in_file(), Some(second));
+    assert_eq!(stage.log.count(&format!("{second} got TERM")), 0);
+    drop(strace);
     stage.stop(launcher, &[]);
 }
 

@@ -84,7 +84,7 @@ fn a_command_that_cannot_be_run() {
         let ended = stage.seamless_run(&["--", command]).finish();
         assert_eq!(ended.code(), Some(status), "{command}");
         assert!(
-            stage.log.wait_for("app: generation 1: ").contains(words),
+            stage.log.wait_for(": cannot ").contains(words),
             "{}",
             stage.log.listing()
         );
@@ -227,7 +227,7 @@ fn a_second_launcher_is_told_who_supervises_already() {
         .finish();
     assert_eq!(second.code(), Some(125));
     let holder = format!(
-        "generation 1 (pid {daemon}), under launcher {}",
+        "generation 1 (pid {daemon}) (under launcher {}",
         launcher.pid()
     );
     assert!(second.stderr.contains(&holder), "{}", second.stderr);

@@ -40,7 +40,7 @@ fn it_is_restarted_again_and_again() {
         let pid = stage.up();
         stage
             .log
-            .wait_for(&format!("generation {generation} (pid {pid}) is ready"));
+            .wait_seen(&format!("generation {generation} (pid {pid}) is ready"));
         let text = std::fs::read_to_string(&stage.pid_file).unwrap();
         assert_eq!(text.trim(), pid.to_string());
         if let Some((old, hold)) = previous.take() {

@@ -11,16 +11,22 @@ use nix::sys::signal::Signal;
 use crate::support::process::{self, Pid};
 use crate::support::{self, Log, Scratch, Spawn, Spawned};
 
-/// Says what it gets, and waits in a read that never ends, so that it has no children.
-/// `READY=sh code` is run when it is up; `PREPARE=sh code` on USR2.
+/// Says what it gets. `READY=sh code` is run when it is up; `PREPARE=sh code` on USR2.
+///
+/// It waits for a child that ends when it does. A `read` that never ends would need none, but a
+/// signal that comes a moment before the system call is left until another one wakes it; dash's
+/// `wait` has no such moment.
 pub(crate) const DAEMON: &str = r#"
+    mkfifo "$PIPES/$$"
+    cat "$PIPES/$$" &
+    exec 9>"$PIPES/$$"
+    rm "$PIPES/$$"
     trap 'echo "$$ got HUP"' HUP
     trap 'echo "$$ got USR2"; eval "$PREPARE"' USR2
     trap 'echo "$$ got TERM"; exit 0' TERM
-    exec 9<>"$NOTHING"
     echo "up $$ $SEAMLESS_GENERATION"
     eval "$READY"
-    while :; do read -r _ <&9; done
+    while :; do wait; done
 "#;
 /// [`DAEMON`]'s `READY`, and its `PREPARE` by the seed's way.
 pub(crate) const STARTED: &str = r#""$SEAMLESS_RUN" notify started && echo "$$ is started""#;
@@ -41,6 +47,9 @@ impl Stage {
         // For daemons of every user.
         fs::set_permissions(&nothing, fs::Permissions::from_mode(0o666)).unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let pipes = scratch.join("pipes");
+        fs::create_dir(&pipes).unwrap();
+        fs::set_permissions(&pipes, fs::Permissions::from_mode(0o1777)).unwrap();
         let run = scratch.join("run");
         fs::create_dir(&run).unwrap();
         Stage {
@@ -54,6 +63,7 @@ impl Stage {
     pub(crate) fn spawn(&self, program: impl AsRef<OsStr>) -> Spawn {
         Spawn::new(&self.scratch, program)
             .env("NOTHING", self.scratch.join("nothing"))
+            .env("PIPES", self.scratch.join("pipes"))
             .env("SEAMLESS_RUN", support::program())
             .output_to(&self.log)
     }

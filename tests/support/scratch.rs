@@ -68,14 +68,15 @@ impl Scratch {
         processes_of(self.path())
     }
 
-    /// Waits until none but these lives; panics with a listing after 30 s.
+    /// Waits until none but these and their children lives; panics with a listing after 30 s.
     pub(crate) fn wait_no_processes_but(&self, allowed: &[Pid]) {
         let deadline = Instant::now() + BOUND;
+        let is_allowed = |pid: &Pid| allowed.contains(pid);
         loop {
             let others: Vec<Process> = self
                 .processes()
                 .into_iter()
-                .filter(|process| !allowed.contains(&process.pid))
+                .filter(|process| ![process.pid, process.parent].iter().any(is_allowed))
                 .collect();
             let Some(first) = others.first() else { return };
             let Some(handle) = Handle::open(first.pid) else {
