@@ -12,11 +12,16 @@ mod stage;
 mod support;
 
 mod daemons;
+mod faults;
 mod files;
+mod handover;
 mod launch;
 mod notify;
 mod prepare;
+mod recovery;
 mod seed;
 mod signals;
 mod supervisors;
+mod transcripts;
 mod transparency;
+mod verbs;
