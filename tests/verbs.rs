@@ -1129,6 +1129,35 @@ fn a_stop_of_the_old_ones_leaves_the_serving_one_alone() {
     stage.stop(launcher, &[]);
 }
 
+/// `--old`, with one that drains, one in standby and one that starts: the one in standby serves.
+#[test]
+fn a_stop_of_the_old_ones_leaves_a_standby_alone() {
+    let stage = Stage::new();
+    let stubborn = format!("trap 'echo \"$$ got TERM\"' TERM; {STARTED}");
+    let options = ["--stop-timeout", "300ms"];
+    let (launcher, first) = stage.daemon(&options, &stubborn, BY_CHLD);
+    detach(launcher);
+    let (launcher, second) = stage.daemon(&options, STARTED, BY_CHLD);
+    stage.log.wait_seen(&format!("{first} got TERM"));
+    detach(launcher);
+    let (launcher, _) = stage.daemon(&options, "", BY_CHLD);
+
+    let finished = verb(&stage, "stop", &["--old"]).finish().expect_success();
+    assert!(
+        finished.stdout.starts_with(&format!(
+            "app: generation 1 (pid {first}) ended: killed by KILL after "
+        )),
+        "{}",
+        finished.stdout
+    );
+    assert_eq!(finished.stdout.lines().count(), 1);
+    let (code, view) = status(&stage);
+    let expected = vec![(3, "starting"), (2, "standby")];
+    assert_eq!((code, phases(&view)), (Some(0), expected));
+    assert_eq!(stage.log.count(&format!("{second} got TERM")), 0);
+    stage.stop(launcher, &[]);
+}
+
 /// R15: whoever ignores TERM is KILLed after the stop timeout, one that serves and one in standby.
 #[test]
 fn a_stop_of_one_that_ignores_term() {
