@@ -260,7 +260,7 @@ impl Keeper {
         self.daemon.release()?;
         self.report.note(&self.words_on_start());
         self.settle(link);
-        link.say(Word::Settled);
+        link.say(Word::Settled(self.daemon.pid()));
         Ok(())
     }
 
@@ -357,7 +357,7 @@ impl Keeper {
                     wake.ending = wake.ending.or(self.daemon.reaped(pid, ending));
                 }
                 // Only the launcher's end hears these.
-                Heard::Word(Word::Handled(_) | Word::Settled | Word::Leave(_)) => {}
+                Heard::Word(Word::Handled(_) | Word::Settled(_) | Word::Leave(_)) => {}
                 Heard::NothingYet => break,
                 Heard::End => {
                     wake.launcher_lost = true;

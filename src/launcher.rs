@@ -64,7 +64,8 @@ fn launch(service: Service) -> Result<Ending> {
                 settled: true,
                 signals,
                 on_their_way: Vec::new(),
-                reaped: Vec::new(),
+                daemon: None,
+                daemon_ended: None,
                 report,
             };
             Ok(launcher.pass_on())
@@ -83,8 +84,9 @@ struct Launcher {
     signals: SignalFd,
     /// With the keeper; they are left pending in the kernel meanwhile.
     on_their_way: Vec<(Signal, Option<i32>)>,
-    /// Processes that were inherited, and have ended: perhaps a daemon whose keeper was lost.
-    reaped: Vec<(i32, Ending)>,
+    /// The daemon's PID, and how it ended if it was inherited from a lost keeper.
+    daemon: Option<i32>,
+    daemon_ended: Option<Ending>,
     report: Report,
 }
 
@@ -129,7 +131,10 @@ impl Launcher {
                     self.on_their_way.retain(|(other, _)| *other != signal);
                     self.listen_again();
                 }
-                Heard::Word(Word::Settled) => self.settled = true,
+                Heard::Word(Word::Settled(daemon)) => {
+                    self.settled = true;
+                    self.daemon = Some(daemon);
+                }
                 // Only the keeper's end hears these.
                 Heard::Word(Word::Signal(..) | Word::Reaped(..)) => {}
                 Heard::NothingYet => return None,
@@ -196,8 +201,9 @@ impl Launcher {
             let pid = pid.as_raw_nonzero().get();
             if pid == self.keeper {
                 self.keeper_ended = Some(ending);
-            } else if self.kin.launcher.pid == 1 {
-                self.reaped.push((pid, ending));
+            } else if Some(pid) == self.daemon {
+                // Kept for the next keeper, too: this one may be lost before it has heard.
+                self.daemon_ended = Some(ending);
                 self.link.say(Word::Reaped(pid, ending));
             }
         }
@@ -238,9 +244,9 @@ impl Launcher {
         let (link, keepers_link) = Link::pair().context("cannot make a socket pair")?;
         self.link = link;
         self.settled = false;
-        // Before the fork: the new keeper reads these before it looks at its daemon.
-        for (pid, ending) in std::mem::take(&mut self.reaped) {
-            self.link.say(Word::Reaped(pid, ending));
+        // Before the fork: the new keeper reads it before it looks at its daemon.
+        if let (Some(daemon), Some(ending)) = (self.daemon, self.daemon_ended) {
+            self.link.say(Word::Reaped(daemon, ending));
         }
         match sys::fork().context("cannot fork")? {
             ForkResult::Child => keeper::take_over(self.service.clone(), keepers_link, self.kin),

@@ -23,8 +23,9 @@ pub(crate) enum Word {
     Signal(Signal, Option<i32>),
     /// Keeper to launcher: that one has been dealt with; the next of its kind may come.
     Handled(Signal),
-    /// Keeper to launcher: this keeper knows its daemon, and will not be lost for nothing.
-    Settled,
+    /// Keeper to launcher: this keeper knows its daemon, which has this PID, and will not be lost for
+    /// nothing.
+    Settled(i32),
     /// Keeper to launcher: end like this.
     Leave(Ending),
     /// Launcher to keeper: a process that the launcher inherited has ended (R17, R20).
@@ -40,7 +41,7 @@ impl Word {
             Word::Signal(signal, None) => (b's', signal.number(), 0, 0),
             Word::Signal(signal, Some(value)) => (b'q', signal.number(), value, 0),
             Word::Handled(signal) => (b'h', signal.number(), 0, 0),
-            Word::Settled => (b'o', 0, 0, 0),
+            Word::Settled(pid) => (b'o', 0, 0, pid),
             Word::Leave(ending) => (b'l', kind_of(ending), value_of(ending), 0),
             Word::Reaped(pid, ending) => (b'r', kind_of(ending), value_of(ending), pid),
         };
@@ -61,7 +62,7 @@ impl Word {
             b's' => Some(Word::Signal(Signal::from_number(number)?, None)),
             b'q' => Some(Word::Signal(Signal::from_number(number)?, Some(value))),
             b'h' => Some(Word::Handled(Signal::from_number(number)?)),
-            b'o' => Some(Word::Settled),
+            b'o' => Some(Word::Settled(pid)),
             b'l' => Some(Word::Leave(ending_of(number, value)?)),
             b'r' => Some(Word::Reaped(pid, ending_of(number, value)?)),
             _ => None,
@@ -198,7 +199,7 @@ mod tests {
             Word::Leave(Ending::Exited(255)),
             Word::Leave(Ending::Killed(11)),
             Word::Leave(Ending::Unknown),
-            Word::Settled,
+            Word::Settled(4242),
             Word::Reaped(4_194_303, Ending::Exited(3)),
         ]
     }

@@ -95,7 +95,7 @@ impl Keeper {
         keeper.settle(link);
         keeper.go_on(&entry, link);
         // Not before: whatever this one dies of, the next one would die of too.
-        link.say(Word::Settled);
+        link.say(Word::Settled(keeper.daemon.pid()));
         Ok(keeper)
     }
 
@@ -104,8 +104,10 @@ impl Keeper {
         match (self.phase, entry.state) {
             (Phase::Serving { .. }, _) => self.take_the_place(),
             // The answer may have come when nobody was there to hear it.
-            (Phase::Preparing { .. }, _) => {
-                self.take_the_place();
+            (Phase::Preparing { ready, .. }, _) => {
+                if ready {
+                    self.take_the_place();
+                }
                 self.perform(Action::Prepare, link);
             }
             // §3: the predecessor serves, and this one was not ready.

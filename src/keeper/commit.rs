@@ -28,7 +28,6 @@ impl Keeper {
     /// What a commit writes and says; it may be done twice (R20).
     pub(super) fn take_the_place(&mut self) {
         self.pid_file_watch = None;
-        self.failure = None;
         let written = self.with_lock(|keeper, lock| {
             // The record first: whoever is named by the PID file is known to be ready (R20).
             let mut record = keeper.record()?;
@@ -47,6 +46,7 @@ impl Keeper {
             Ok(None) => return,
             Err(error) => Some(format!("{error:#}; {CONSEQUENCE}")),
         };
+        self.failure = None;
         if let Some(failure) = self.commit_failure.clone() {
             self.warn_of_writing(&failure);
         } else {
@@ -89,15 +89,13 @@ impl Keeper {
 
     /// R20: what another keeper would have to go on with, should this one be lost.
     pub(super) fn record_phase(&mut self) {
-        if self.lock.is_none() || self.phase == Phase::Gone {
+        // At the end what was recorded last holds: a stop is being finished.
+        if self.lock.is_none() || matches!(self.phase, Phase::Lingering { .. } | Phase::Gone) {
             return;
         }
         let recorded = self.with_lock(|keeper, lock| {
             let mut record = keeper.record()?;
             let before = record.clone();
-            if matches!(keeper.phase, Phase::Lingering { .. }) {
-                return Ok(());
-            }
             keeper.enter(&mut record);
             if record == before {
                 return Ok(());
@@ -127,6 +125,7 @@ impl Keeper {
         }
     }
 
+    /// R18: the PID of a daemon that has ended may become a stranger's.
     pub(super) fn unname(&mut self) {
         let removed = self.with_lock(|keeper, lock| {
             if keeper.files.found() == Found::Pid(keeper.daemon.pid()) {
