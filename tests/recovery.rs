@@ -513,6 +513,27 @@ fn a_daemon_ends_by_itself_after_its_keeper_was_killed() {
     row("serving", "keeper", became, "125");
 }
 
+/// R8, R20: who never said that it was ready is not committed by another keeper, but ended.
+#[test]
+fn the_keeper_is_killed_while_one_that_was_never_ready_prepares() {
+    let stage = Stage::new();
+    let options = ["--prepare-timeout", "1s"];
+    let mut one = begin(&stage, &options, "", SILENT);
+    freeze(one.keeper);
+    one.launcher.signal(Signal::SIGTERM);
+    signal(one.keeper, Signal::SIGCONT);
+    stage.log.wait_for(&format!("{} got USR2", one.daemon));
+    lose_keeper(&stage, &mut one);
+    stage.log.wait_for(&format!("{} got USR2", one.daemon));
+    assert_eq!(stage.pid_in_file(), None, "{}", stage.log.listing());
+    stage
+        .log
+        .wait_seen("and never said that it is ready; it is ended");
+    stage.log.wait_seen(&format!("{} got TERM", one.daemon));
+    assert_eq!(one.launcher.finish().code(), Some(0));
+    assert_nothing_left(&stage);
+}
+
 /// R8, R20: the restart that had begun still happens.
 #[test]
 fn the_keeper_is_killed_while_its_daemon_prepares() {
