@@ -240,7 +240,9 @@ fn a_second_launcher_is_told_who_supervises_already() {
 #[test]
 fn a_daemon_that_forks_itself_away_is_named() {
     let stage = Stage::new();
-    let code = "exec 9<>$NOTHING; setsid sh -c 'read _ <&9' & exit 0";
+    // The one that stays says that it runs: in the middle of its exec a process shows no environment.
+    let code = "mkfifo $NOTHING.up; exec 9<>$NOTHING 8<>$NOTHING.up
+setsid sh -c 'echo up >&8; read _ <&9' & read _ <&8; exit 0";
     let ended = stage.seamless_run(&[]).args(stage.sh(code)).finish();
     assert_eq!(ended.code(), Some(0));
     let line = stage.log.wait_for("put itself into the background");
