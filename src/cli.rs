@@ -13,6 +13,7 @@ use crate::daemon::Command;
 use crate::departure::{FAILED, verb};
 use crate::files;
 use crate::generation::{Policy, PrepareWhen};
+use crate::listen::{self, Convention, Wanted};
 use crate::notify::verb as notify;
 use crate::report::Volume;
 use crate::signals::{Meaning, Meanings, Signal};
@@ -22,7 +23,7 @@ use crate::verbs::{self, Verb};
 #[derive(Debug)]
 pub(crate) enum Invocation {
     /// No PID file: nothing is seamless, and nobody need stand in the way.
-    Exec(Command),
+    Exec(Command, Listen),
     Launch(Box<Service>),
     /// The lines of the message.
     Notify(String),
@@ -37,11 +38,19 @@ pub(crate) struct Service {
     /// Absolute.
     pub(crate) pid_file: PathBuf,
     pub(crate) command: Command,
+    pub(crate) listen: Listen,
     pub(crate) policy: Policy,
     pub(crate) prepare_signal: Signal,
     pub(crate) detach_signal: Signal,
     pub(crate) meanings: Meanings,
     pub(crate) volume: Volume,
+}
+
+/// What the daemon's sockets are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listen {
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) convention: Convention,
 }
 
 /// Why there is nothing to do, or nothing that can be done.
@@ -75,6 +84,12 @@ struct RunArguments {
     /// Name the service; lock and record lie beside it. Without it nothing is seamless
     #[arg(short, long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Open this socket, hold it through every restart and crash, and pass it to the daemon (fd 3, 4, ...): 8080, 127.0.0.1:8080, udp:53, /run/app.sock, @abstract, ...; options: backlog, mode, owner, group, reuseport, v6only, freebind, device, keepalive
+    #[arg(short, long, value_name = "[NAME=]ADDR[,OPT...]")]
+    listen: Vec<OsString>,
+    /// How the daemon is told of them, beside LISTEN_FDS: systemd (nothing else), nginx, server-starter
+    #[arg(long, value_name = "CONVENTION", default_value = "systemd")]
+    listen_env: String,
     /// What a signal to the launcher means: auto, restart, stop, forward, ignore, or another signal [TERM=auto, INT=stop, others forwarded]; auto is a restart, unless the supervisor wants an end, which it cannot tell yet
     #[arg(long, value_name = "SIGNAL=ACTION", requires = "pid_file")]
     on: Vec<String>,
@@ -96,7 +111,7 @@ struct RunArguments {
     /// How long a detached generation waits for a successor; then it was a stop
     #[arg(long, value_name = "TIME", default_value = "60s")]
     orphan_timeout: String,
-    /// How long the sockets of a crashed daemon are kept; nothing is, so far
+    /// How long the sockets of a daemon that has died are kept for its successor; connections wait meanwhile
     #[arg(long, value_name = "TIME", default_value = "60s")]
     hold_timeout: String,
     /// How long a stop waits before KILL; shorter than the supervisor's own patience
@@ -225,10 +240,12 @@ fn in_one_line(error: &clap::Error) -> String {
 /// From what was typed to what is meant.
 fn mean(arguments: RunArguments) -> Result<Invocation> {
     let command = Command::new(&arguments.command)?;
-    let (prepare, prepare_signal) = match arguments.prepare_signal.as_str() {
-        "auto" => (PrepareWhen::Auto, Signal::USR2),
-        "none" => (PrepareWhen::Never, Signal::USR2),
-        name => (PrepareWhen::Named, signal("--prepare-signal", name)?),
+    let convention = Convention::parse(&arguments.listen_env)?;
+    let (prepare, prepare_signal) = match (arguments.prepare_signal.as_str(), convention) {
+        // USR2 would have it start a second one by itself.
+        ("auto", Convention::Nginx) | ("none", _) => (PrepareWhen::Never, Signal::USR2),
+        ("auto", _) => (PrepareWhen::Auto, Signal::USR2),
+        (name, _) => (PrepareWhen::Named, signal("--prepare-signal", name)?),
     };
     let mut meanings = Meanings::default();
     for rule in &arguments.on {
@@ -242,12 +259,15 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
         drain_timeout: time("--drain-timeout", &arguments.drain_timeout)?,
         stop_timeout: time("--stop-timeout", &arguments.stop_timeout)?,
         orphan_timeout: time("--orphan-timeout", &arguments.orphan_timeout)?,
+        hold_timeout: time("--hold-timeout", &arguments.hold_timeout)?,
     };
-    // Held sockets are what it is about; a wrong value is told today.
-    time("--hold-timeout", &arguments.hold_timeout)?;
+    let listen = Listen {
+        wanted: wanted(&arguments.listen)?,
+        convention,
+    };
     let detach_signal = signal("--detach-signal", &arguments.detach_signal)?;
     let Some(pid_file) = arguments.pid_file else {
-        return Ok(Invocation::Exec(command));
+        return Ok(Invocation::Exec(command, listen));
     };
     let pid_file = files::absolute(&pid_file)?;
     let volume = match (arguments.quiet, arguments.verbose) {
@@ -259,12 +279,44 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
         name: arguments.name.unwrap_or_else(|| name_of(&pid_file)),
         pid_file,
         command,
+        listen,
         policy,
         prepare_signal,
         detach_signal,
         meanings,
         volume,
     })))
+}
+
+/// Each name once, and each address once, unless the kernel is to share it out.
+fn wanted(listen: &[OsString]) -> Result<Vec<Wanted>> {
+    let mut all: Vec<Wanted> = Vec::new();
+    for text in listen {
+        let wanted = Wanted::parse(text)?;
+        let twice = |other: &&Wanted| wanted.named && other.name == wanted.name;
+        if let Some(other) = all.iter().find(twice) {
+            bail!(
+                "--listen {text:?}: the name {} is used twice; it names {} already",
+                wanted.name,
+                other.address
+            );
+        }
+        if let Some(other) = all.iter().find(|other| wanted.excludes(other)) {
+            bail!(
+                "--listen {text:?}: the address {} is asked for twice; leave one out, or give both reuseport",
+                other.address
+            );
+        }
+        all.push(wanted);
+    }
+    if all.len() > listen::MOST {
+        bail!(
+            "--listen is given {} times; at most {} sockets can be handed over",
+            all.len(),
+            listen::MOST
+        );
+    }
+    Ok(all)
 }
 
 pub(crate) fn name_of(pid_file: &Path) -> String {
@@ -400,7 +452,7 @@ mod tests {
             &["-q", "notify", "started"],
         ] {
             match parsed(words) {
-                Ok(Invocation::Exec(command)) => assert_eq!(command.line, "notify started"),
+                Ok(Invocation::Exec(command, _)) => assert_eq!(command.line, "notify started"),
                 other => panic!("{other:?}"),
             }
         }

@@ -10,6 +10,7 @@ mod adopt;
 mod commit;
 mod control;
 mod messages;
+mod sockets;
 mod words;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,10 +30,11 @@ use crate::control::{
 use crate::daemon::{Daemon, Environment};
 use crate::departure::{Ending, FAILED};
 use crate::events;
-use crate::files::{Claim, DirectoryWatch, Files, Lock, Record};
+use crate::files::{Claim, DirectoryWatch, Files, Lock, Record, State};
 use crate::generation::{Action, Event, Phase, PrepareWhen, Reception, Voice, Waits, step};
 use crate::inherited;
 use crate::link::{Heard, Link, Word};
+use crate::listen::{Passed, Sockets};
 use crate::notify::{Answer, Message, NotifySocket, Received};
 use crate::predecessors::{Limits, News as PredecessorNews, Predecessors};
 use crate::process::Identity;
@@ -54,10 +56,18 @@ pub(crate) struct Kin {
     pub(crate) supervisor: Option<Identity>,
 }
 
+/// What the daemon inherits from the supervisor, beside what it finds in the launcher anyway.
+#[derive(Clone, Debug)]
+pub(crate) struct Inheritance {
+    /// The signal mask.
+    pub(crate) mask: SigSet,
+    pub(crate) sockets: Passed,
+}
+
 /// Runs a generation from its start to its end. This is the child of the launcher's fork.
-pub(crate) fn run(service: Service, mut link: Link, kin: Kin, mask: &SigSet) -> ! {
+pub(crate) fn run(service: Service, mut link: Link, kin: Kin, inherited: &Inheritance) -> ! {
     let socket = Files::beside(&service.pid_file).socket;
-    match Keeper::begin(service, &mut link, kin, mask) {
+    match Keeper::begin(service, &mut link, kin, inherited) {
         Ok(keeper) => keeper.live(link),
         Err(error) => give_up(&error, &socket, link),
     }
@@ -115,6 +125,7 @@ struct Keeper {
     /// The daemon's last `STATUS=`.
     status: String,
     predecessors: Predecessors,
+    sockets: Sockets,
     /// The predecessor that the PID file named when the daemon was started.
     named: Option<i32>,
     /// That one was told to drain by the daemon itself (R12).
@@ -163,7 +174,12 @@ struct Wake {
 
 impl Keeper {
     /// From nothing to a daemon that runs. An error here leaves nothing behind.
-    fn begin(service: Service, link: &mut Link, kin: Kin, mask: &SigSet) -> Result<Keeper> {
+    fn begin(
+        service: Service,
+        link: &mut Link,
+        kin: Kin,
+        inherited: &Inheritance,
+    ) -> Result<Keeper> {
         let (report, identity) = become_keeper(&service)?;
         let files = Files::beside(&service.pid_file);
         let Claim { lock, mut record } = files.claim(&report)?;
@@ -179,11 +195,24 @@ impl Keeper {
             .ok();
         let signals = signals_of(&service)?;
         let limits = limits_of(&service);
-        let predecessors = Predecessors::attach(&record, &files, number, limits, &report)?;
+        let mut predecessors = Predecessors::attach(&record, &files, number, limits, &report)?;
         // Not before: who died while it was attached to is in nobody's list.
+        for entry in &mut record.generations {
+            if predecessors.may_hold(entry.number) {
+                // Its keeper could not write it: the lock is ours.
+                entry.state = State::Holding;
+            }
+        }
         record.retain_living();
         let named = files.judge_pid_file(&lock, &record, &report)?;
         let listener = files.listen(&lock)?;
+        let passed = &inherited.sockets;
+        let gathered = sockets::gather(&service, &mut predecessors, &report);
+        let mut sockets = gathered.inspect_err(|_| {
+            let _ = files.hide(&lock, &listener);
+        })?;
+        // Not before: they may be the last who have what is asked for.
+        predecessors.end_what_nobody_knows(&record, &report);
 
         let mut environment = Environment::new(
             kin.launcher.pid,
@@ -197,8 +226,15 @@ impl Keeper {
             PrepareWhen::Named => environment.prepare_signal(Some(service.prepare_signal)),
             PrepareWhen::Never => environment.prepare_signal(None),
         }
+        if !sockets.is_empty() {
+            let convention = service.listen.convention;
+            environment.sockets(convention.variables(passed, &sockets.labels(), number));
+        }
         let started = Instant::now();
-        let daemon = Daemon::fork(&service.command, &environment, mask).inspect_err(|_| {
+        let own = (&*sockets.for_daemon(), passed.end());
+        let forked = Daemon::fork(&service.command, &environment, own, &inherited.mask);
+        let daemon = forked.inspect_err(|_| {
+            sockets.abandon();
             let _ = files.hide(&lock, &listener);
         })?;
         let assume_ready = predecessors.never_said_ready().then_some(LIFE_THAT_COUNTS);
@@ -236,6 +272,7 @@ impl Keeper {
             identity,
             daemon,
             predecessors,
+            sockets,
             named,
             pid_file_watch,
             notify,
@@ -243,6 +280,7 @@ impl Keeper {
             signals,
         };
         if let Err(error) = keeper.start(record, link) {
+            keeper.sockets.abandon();
             if let Some(lock) = &keeper.lock {
                 let _ = keeper.files.hide(lock, &keeper.listener);
             }
@@ -259,6 +297,7 @@ impl Keeper {
         }
         self.daemon.release()?;
         self.report.note(&self.words_on_start());
+        self.relieve_holders(false);
         self.settle(link);
         link.say(Word::Settled(self.daemon.pid()));
         Ok(())
@@ -273,6 +312,7 @@ impl Keeper {
         keep.push(link.as_fd());
         keep.extend(self.listener.descriptors());
         keep.extend(self.daemon.descriptors());
+        keep.extend(self.sockets.descriptors());
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
         if let Err(error) = inherited::let_go(&keep) {
             self.report.warn(&format!(
@@ -424,7 +464,12 @@ impl Keeper {
         if let Some(ending) = wake.ending {
             let unasked = self.report_end(ending);
             self.tell_of_our_end(ending);
-            self.apply(Event::DaemonEnded(ending), link);
+            let leaves_sockets = self.leaves_sockets();
+            let ended = Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            };
+            self.apply(ended, link);
             if unasked && ending == Ending::Exited(0) {
                 // After the launcher was told to leave: it looks at every process there is.
                 self.report_background();
@@ -432,6 +477,7 @@ impl Keeper {
         }
         self.hear_of_predecessors(wake.predecessors, link);
         if wake.predecessors_gone {
+            self.take_places();
             self.apply(Event::PredecessorsGone, link);
         }
         if let Some(Named { predecessor_told }) = wake.named {
@@ -561,6 +607,12 @@ impl Keeper {
             Action::LeaveDetached => self.dismiss(Ending::Exited(0), link),
             Action::LeaveWith(ending) => self.dismiss(ending, link),
             Action::Unname => self.unname(),
+            Action::Hold => {
+                self.take_places();
+                self.hold();
+            }
+            Action::PassOn => self.sockets.pass_on(),
+            Action::Close => self.sockets.close(),
             Action::CleanUp => self.clean_up(),
             Action::Report(news) => self.report_news(news),
         }

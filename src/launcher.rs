@@ -13,11 +13,14 @@ use nix::unistd::ForkResult;
 use rustix::process::{Pid, WaitOptions, wait, waitpid};
 
 use crate::cli::Service;
+use crate::control;
 use crate::departure::{Ending, FAILED};
 use crate::events::poll_or_pause;
+use crate::files::Files;
 use crate::inherited;
-use crate::keeper::{self, Kin};
+use crate::keeper::{self, Inheritance, Kin};
 use crate::link::{Heard, Link, Word};
+use crate::listen::Passed;
 use crate::process::{self, Identity};
 use crate::report::{Report, cause, complain};
 use crate::signals::{self, Signal};
@@ -26,17 +29,24 @@ use crate::sys;
 /// Starts the service's next generation, and says how to end. The keeper is this process's child
 /// and never returns from here.
 pub(crate) fn run(service: Service) -> Ending {
+    let socket = Files::beside(&service.pid_file).socket;
     match launch(service) {
         Ok(ending) => ending,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            let why = format!("{error:#}");
+            complain(&why);
+            // Whoever serves shall not take its absence for a stop (R16).
+            control::report_failed_start(&socket, &why);
             Ending::Exited(FAILED)
         }
     }
 }
 
 fn launch(service: Service) -> Result<Ending> {
-    let inherited = inherited::block_signals()?;
+    // Before anything is opened: what is open now was inherited.
+    let sockets = Passed::find(&service.listen.wanted)?;
+    let mask = inherited::block_signals()?;
+    let inherited = Inheritance { mask, sockets };
     sys::watch_children();
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let wanted = signals::set_of(signals::all_that_can_be_caught());

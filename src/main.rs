@@ -17,6 +17,7 @@ mod inherited;
 mod keeper;
 mod launcher;
 mod link;
+mod listen;
 mod notify;
 mod predecessors;
 mod process;
@@ -37,7 +38,7 @@ fn main() {
         Ok(Invocation::Launch(service)) => launcher::run(*service),
         Ok(Invocation::Notify(message)) => Ending::Exited(notify::verb::run(&message)),
         Ok(Invocation::Verb(verb)) => Ending::Exited(verbs::run(&verb)),
-        Ok(Invocation::Exec(command)) => fail(daemon::exec_here(&command)),
+        Ok(Invocation::Exec(command, listen)) => fail(daemon::exec_here(&command, &listen)),
         Err(Refusal::Complaint(line, status)) => {
             // Its supervisor wanted it to run, and whoever serves shall not take its absence for a
             // stop (R16).

@@ -87,7 +87,11 @@ fn write_line(text: &str) {
 /// The kernel's words for an error, without the number and the file name that std and tempfile add.
 pub(crate) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error ").next().unwrap_or(&text).to_owned()
+    let words = text.split(" (os error ").next().unwrap_or(&text);
+    match error.raw_os_error() {
+        Some(nix::libc::EMFILE) => format!("{words}; raise the limit (ulimit -n)"),
+        _ => words.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -30,8 +30,7 @@ static BEFORE_MAIN: AtomicU8 = AtomicU8::new(0);
 extern "C" fn look_before_main() {
     let mut seen = 0;
     for (descriptor, bit) in (0..).zip(CLOSED) {
-        // SAFETY: F_GETFD reads one flag of a descriptor; a closed one is the answer EBADF.
-        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1 {
+        if !is_open(descriptor) {
             seen |= bit;
         }
     }
@@ -91,6 +90,26 @@ pub(crate) fn restore_what_was_found() {
             unsafe { libc::close(descriptor) };
         }
     }
+}
+
+/// Whether that number is an open descriptor.
+pub(crate) fn is_open(descriptor: RawFd) -> bool {
+    // SAFETY: F_GETFD reads one flag of a descriptor; a closed one is the answer EBADF.
+    unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
+}
+
+/// `dup2(2)`: gives each of them the number that a program expects, from `first` on, and lets it
+/// outlive an exec. Only for a process that is about to exec, and with descriptors above the last of
+/// those numbers.
+pub(crate) fn put_in_place(descriptors: &[OwnedFd], first: RawFd) -> io::Result<()> {
+    for (descriptor, place) in descriptors.iter().zip(first..) {
+        // SAFETY: what was open at that number is closed, and may be an object of ours; but none is
+        // used any more before the exec.
+        if unsafe { libc::dup2(descriptor.as_raw_fd(), place) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// `fork(2)`.

@@ -101,7 +101,13 @@ impl Callers {
                                 attempt: None,
                             };
                         }
-                        heard.push(Heard::Said(caller.id, message));
+                        // It counts though its sender has gone by the time it is acted on; and it is no
+                        // word for anybody else.
+                        let a_successors =
+                            matches!(message, Message::Commit { .. } | Message::End { .. });
+                        if !a_successors || caller.is_successor() {
+                            heard.push(Heard::Said(caller.id, message));
+                        }
                     }
                     Received::Unreadable(words) => {
                         let why = format!("this message {words}");
@@ -168,10 +174,6 @@ impl Callers {
 
     pub(crate) fn dismiss_all(&mut self, such: impl Fn(&Role) -> bool) {
         self.all.retain(|caller| !such(&caller.role));
-    }
-
-    pub(crate) fn is_successor(&self, id: Id) -> bool {
-        self.find(id).is_some_and(Caller::is_successor)
     }
 
     pub(crate) fn has_successor(&self) -> bool {

@@ -15,8 +15,9 @@ use rustix::net::{
 use super::Message;
 use crate::sys;
 
-/// Longer than the longest state ([`super::wire::State`]), and shorter than what a socket takes.
-const LONGEST: usize = 1 << 17;
+/// Longer than the longest state ([`super::wire::State`]), and shorter than what a socket takes
+/// (`net.core.wmem_default` is 212992).
+const LONGEST: usize = 200_000;
 
 #[derive(Debug)]
 pub(crate) struct Connection(OwnedFd);
@@ -50,7 +51,8 @@ impl Connection {
         message: &Message,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let size = SendAncillaryMessage::ScmRights(descriptors).size();
+        let mut space = vec![MaybeUninit::uninit(); size];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::ErrorKind::InvalidInput.into());

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use crate::listen::Label;
 use crate::process::Identity;
 
 const FORMAT: &str = "seamless-control";
@@ -16,13 +17,14 @@ const MINOR: &str = "0";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     // What a new keeper says to an older one.
-    /// The first word of a successor; the answer is [`Message::State`] with the daemon's pidfd, and
-    /// another one whenever something changes, until either end goes.
+    /// The first word of a successor; the answer is [`Message::State`] with the daemon's pidfd, if it
+    /// lives, and the sockets, and another one whenever something changes, until either end goes.
     Attach {
         generation: u32,
     },
-    /// The successor is ready: drain. `told`: the daemon has been told already (R12), or was not
-    /// told in time by its keeper and has been by the successor.
+    /// The successor is ready: drain; to one that only holds sockets: the successor has them. `told`:
+    /// the daemon has been told already (R12), or was not told in time by its keeper and has been by
+    /// the successor.
     Commit {
         told: bool,
     },
@@ -126,6 +128,9 @@ pub(crate) struct Standing {
     pub(crate) command: String,
     /// The daemon's own words (`STATUS=`).
     pub(crate) status: String,
+    /// Those that its keeper holds for it. In the answer to *attach* their descriptors come along, in
+    /// this order, as the last ones.
+    pub(crate) sockets: Vec<Label>,
 }
 
 /// What will happen, and when.
@@ -310,6 +315,7 @@ impl Standing {
             }
             "command" => self.command = value.to_owned(),
             "status" => self.status = value.to_owned(),
+            "socket" => self.sockets.extend(Label::parse(value)),
             _ => {}
         }
     }
@@ -330,6 +336,9 @@ impl Standing {
         }
         text.line("command", &self.command);
         text.line("status", &self.status);
+        for socket in &self.sockets {
+            text.line("socket", socket);
+        }
     }
 }
 
@@ -469,6 +478,10 @@ mod tests {
             }),
             command: "./daemon --flags=1".to_owned(),
             status: String::new(),
+            sockets: ["web inode=881230 bound=127.0.0.1:8080 tcp:localhost:http"]
+                .iter()
+                .filter_map(|text| Label::parse(text))
+                .collect(),
         }
     }
 

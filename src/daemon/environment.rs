@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::signals::Signal;
 use crate::sys;
 
+/// Whatever is there already under these names was not meant for the daemon.
 const OURS: [&str; 6] = [
     "SEAMLESS",
     "SEAMLESS_PID_FILE",
@@ -17,9 +18,23 @@ const OURS: [&str; 6] = [
     "NOTIFY_SOCKET",
 ];
 
+/// What may be said of sockets: one who has some of us shall not hear of others.
+const OF_SOCKETS: [&str; 6] = [
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    LISTEN_PIDFDID,
+    "NGINX",
+    "SERVER_STARTER_PORT",
+    "SERVER_STARTER_GENERATION",
+];
+const LISTEN_PID: &str = "LISTEN_PID";
+/// What newer versions of systemd say of its main process beside the PID; the daemon has another.
+const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
+
 /// The variables that differ from the launcher's own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Environment {
+    removed: Vec<&'static str>,
     changed: Vec<(&'static str, OsString)>,
     /// Variables that name the supervisor's main process, which shall name the daemon.
     naming_the_daemon: Vec<&'static str>,
@@ -43,13 +58,27 @@ impl Environment {
         // process did not mean us.
         let names_launcher =
             |name: &&str| env::var(name).is_ok_and(|value| value == launcher.to_string());
-        let naming_the_daemon = ["LISTEN_PID", "WATCHDOG_PID"]
+        let naming_the_daemon: Vec<_> = [LISTEN_PID, "WATCHDOG_PID"]
             .into_iter()
             .filter(names_launcher)
             .collect();
+        let mut removed = OURS.to_vec();
+        if naming_the_daemon.contains(&LISTEN_PID) {
+            removed.push(LISTEN_PIDFDID);
+        }
         Environment {
+            removed,
             changed,
             naming_the_daemon,
+        }
+    }
+
+    /// Tells the daemon of its sockets.
+    pub(crate) fn sockets(&mut self, variables: Vec<(&'static str, OsString)>) {
+        self.removed.extend(OF_SOCKETS);
+        self.changed.extend(variables);
+        if !self.naming_the_daemon.contains(&LISTEN_PID) {
+            self.naming_the_daemon.push(LISTEN_PID);
         }
     }
 
@@ -58,8 +87,7 @@ impl Environment {
         self.changed.push(("SEAMLESS_PREPARE_SIGNAL", name.into()));
     }
 
-    /// As execve(2) wants it, in a process that knows its PID. A launcher may itself run under
-    /// another one, so whatever is there already under our names goes.
+    /// As execve(2) wants it, in a process that knows its PID.
     pub(super) fn for_daemon(&self, daemon: i32) -> Vec<CString> {
         let mut all = sys::environment();
         all.retain(|entry| {
@@ -69,7 +97,7 @@ impl Environment {
                 .next()
                 .unwrap_or_default();
             let is = |known: &&str| known.as_bytes() == name;
-            !OURS.iter().any(&is) && !self.naming_the_daemon.iter().any(is)
+            !self.removed.iter().any(&is) && !self.naming_the_daemon.iter().any(is)
         });
         let naming = self.naming_the_daemon.iter();
         let naming = naming.map(|name| (*name, OsString::from(daemon.to_string())));

@@ -9,14 +9,17 @@ use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, execve, setsid};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::{Environment, reception};
-use crate::departure::{CANNOT_EXECUTE, Ending, NOT_FOUND};
+use crate::cli::Listen;
+use crate::departure::{CANNOT_EXECUTE, Ending, FAILED, NOT_FOUND};
 use crate::generation::Reception;
+use crate::listen::{Handed, Label, Passed, Sockets, fetch};
 use crate::process::{Identity, Process, Stat, View};
 use crate::signals::Signal;
 use crate::sys;
@@ -120,11 +123,72 @@ fn shortened(line: &str) -> String {
     }
 }
 
-/// Becomes the command in this very process, as if we had never been there: the way without a PID
-/// file. Returns the exit status and one line if that fails.
-pub(crate) fn exec_here(command: &Command) -> (i32, String) {
+/// Becomes the command in this very process: the way without a PID file. With `--listen` it has its
+/// sockets all the same, opened anew; without, it is as if we had never been there. Returns the exit
+/// status and one line if that fails.
+pub(crate) fn exec_here(command: &Command, listen: &Listen) -> (i32, String) {
+    if listen.wanted.is_empty() {
+        sys::restore_what_was_found();
+        return command.explain(command.exec(&sys::environment()));
+    }
+    let (environment, mut sockets, first) = match open_here(listen) {
+        Ok(opened) => opened,
+        Err(error) => return (FAILED, format!("{error:#}")),
+    };
     sys::restore_what_was_found();
-    command.explain(command.exec(&sys::environment()))
+    if let Err(error) = pass(&sockets.for_daemon(), first) {
+        sockets.abandon();
+        return (FAILED, cannot_pass(&error));
+    }
+    let environment = environment.for_daemon(std::process::id() as i32);
+    let errno = command.exec(&environment);
+    sockets.abandon();
+    command.explain(errno)
+}
+
+fn open_here(listen: &Listen) -> Result<(Environment, Sockets, i32)> {
+    let passed = Passed::find(&listen.wanted)?;
+    let mut sockets = Sockets::default();
+    for wanted in &listen.wanted {
+        if let Err(failure) = sockets.open(wanted, &|_, _| false) {
+            sockets.abandon();
+            return Err(failure.into());
+        }
+    }
+    if listen.convention.never_blocks() {
+        let set = sockets.never_block();
+        set.context("cannot set O_NONBLOCK on the sockets")?;
+    }
+    let mut environment = Environment::default();
+    let labels = sockets.labels();
+    environment.sockets(listen.convention.variables(&passed, &labels, 1));
+    Ok((environment, sockets, passed.end()))
+}
+
+/// Gives the sockets the numbers where the daemon looks for them, from `first` on.
+fn pass(sockets: &[BorrowedFd<'_>], first: i32) -> io::Result<()> {
+    // By way of numbers that nobody wants: two of them may lie crosswise.
+    let end = end_of(sockets, first);
+    let copies = sockets
+        .iter()
+        .map(|socket| fcntl_dupfd_cloexec(socket, end));
+    let copies: Vec<OwnedFd> = copies.collect::<Result<_, _>>()?;
+    sys::put_in_place(&copies, first)
+}
+
+fn end_of(sockets: &[BorrowedFd<'_>], first: i32) -> i32 {
+    i32::try_from(sockets.len()).map_or(i32::MAX, |count| first.saturating_add(count))
+}
+
+fn cannot_pass(error: &io::Error) -> String {
+    // A number beyond the limit is invalid to the kernel.
+    let limited = [Errno::EINVAL, Errno::EMFILE].map(|errno| Some(errno as i32));
+    let cause = if limited.contains(&error.raw_os_error()) {
+        "there may be too few open files; raise the limit (ulimit -n)".to_owned()
+    } else {
+        crate::report::cause(error)
+    };
+    format!("cannot pass the sockets to the command: {cause}")
 }
 
 /// The daemon, from the fork to its end. As a child it is not reaped before its end has been seen here, so
@@ -153,10 +217,11 @@ enum Hold {
 
 impl Daemon {
     /// Forks, and leaves the child waiting until [`Daemon::release`]: its identity is recorded
-    /// before it is exec'ed (R5).
+    /// before it is exec'ed (R5). `sockets`: those it gets, and the number of the first.
     pub(crate) fn fork(
         command: &Command,
         environment: &Environment,
+        sockets: (&[BorrowedFd<'_>], i32),
         mask: &SigSet,
     ) -> Result<Daemon> {
         let flags = SocketFlags::CLOEXEC;
@@ -165,7 +230,7 @@ impl Daemon {
         match sys::fork().context("cannot fork")? {
             ForkResult::Child => {
                 drop(ours);
-                become_daemon(command, environment, mask, &theirs)
+                become_daemon(command, environment, sockets, mask, theirs)
             }
             ForkResult::Parent { child } => {
                 drop(theirs);
@@ -239,6 +304,14 @@ impl Daemon {
         self.identity.pid
     }
 
+    /// A socket that it was given, of one whose keeper was lost (R20).
+    pub(crate) fn fetch(&self, label: &Label) -> io::Result<Option<Handed>> {
+        match &self.hold {
+            Hold::Adopted(Some(process)) | Hold::Inherited(Some(process)) => fetch(process, label),
+            Hold::Child | Hold::Adopted(None) | Hold::Inherited(None) => Ok(None),
+        }
+    }
+
     pub(crate) fn release(&self) -> Result<()> {
         if let Some(gate) = &self.gate {
             send(gate, b"go", SendFlags::NOSIGNAL).context("cannot start the daemon")?;
@@ -310,21 +383,27 @@ impl Daemon {
             Ok(Some((_, status))) => Ending::from_wait(status),
             Err(rustix::io::Errno::INTR) => None,
             // Somebody else reaped it, which nobody should: it is gone all the same.
-            Err(_) => Some(Ending::Exited(crate::departure::FAILED)),
+            Err(_) => Some(Ending::Exited(FAILED)),
         };
         self.ending
     }
 }
 
 /// The child's part. Everything that it holds of ours is closed by the exec.
-fn become_daemon(command: &Command, environment: &Environment, mask: &SigSet, gate: &OwnedFd) -> ! {
+fn become_daemon(
+    command: &Command,
+    environment: &Environment,
+    (sockets, first): (&[BorrowedFd<'_>], i32),
+    mask: &SigSet,
+    gate: OwnedFd,
+) -> ! {
     let own_pid = std::process::id() as i32;
     let environment = environment.for_daemon(own_pid);
     // A new child leads no process group, so this cannot fail.
     let _ = setsid();
     let mut go = [0; 2];
     let released = loop {
-        match recv(gate, &mut go, RecvFlags::empty()) {
+        match recv(&gate, &mut go, RecvFlags::empty()) {
             Err(rustix::io::Errno::INTR) => {}
             Ok((2, _)) => break true,
             _ => break false,
@@ -332,13 +411,20 @@ fn become_daemon(command: &Command, environment: &Environment, mask: &SigSet, ga
     };
     if !released {
         // The keeper died before it had recorded us (R5): nobody would know of this daemon.
-        std::process::exit(crate::departure::FAILED);
+        std::process::exit(FAILED);
     }
     sys::restore_what_was_found();
-    // From here on a signal acts as on any program that has just been started.
-    let _ = mask.thread_set_mask();
-    let errno = command.exec(&environment);
-    let (status, words) = command.explain(errno);
-    let _ = send(gate, words.as_bytes(), SendFlags::NOSIGNAL);
+    // The gate may lie where a socket belongs.
+    let out_of_the_way = fcntl_dupfd_cloexec(&gate, end_of(sockets, first));
+    let gate = out_of_the_way.unwrap_or(gate);
+    let (status, words) = match pass(sockets, first) {
+        Ok(()) => {
+            // From here on a signal acts as on any program that has just been started.
+            let _ = mask.thread_set_mask();
+            command.explain(command.exec(&environment))
+        }
+        Err(error) => (FAILED, cannot_pass(&error)),
+    };
+    let _ = send(&gate, words.as_bytes(), SendFlags::NOSIGNAL);
     std::process::exit(status)
 }

@@ -61,7 +61,7 @@ impl Files {
         record.last = record.last.max(lock.last());
         record.last = record.next();
         lock.remember(record.last);
-        record.retain_living();
+        record.retain_what_may_be_left();
         // A file that is not ours to remove shall be told before anybody is disturbed.
         self.judge_pid_file(&lock, &record, report)?;
         Ok(Claim { lock, record })
@@ -182,7 +182,7 @@ impl Files {
                 let known = record.generations.iter().find(|entry| entry.daemon.pid == pid);
                 match known.map(|entry| entry.state) {
                     Some(State::Starting | State::Ready) => return Ok(Some(pid)),
-                    Some(State::Draining) => {}
+                    Some(State::Draining | State::Holding) => {}
                     None => report.warn(&format!(
                         "removing the stale PID file {path}: no living generation has pid {pid}; nobody is signalled"
                     )),

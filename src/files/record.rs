@@ -12,6 +12,7 @@ use anyhow::Context;
 
 use super::{is_ours_alone, open_suspiciously, read_at_most};
 use crate::generation::Voice;
+use crate::listen::Label;
 use crate::process::{self, Identity};
 
 const FORMAT: &str = "seamless-record";
@@ -53,6 +54,8 @@ pub(crate) struct Entry {
     pub(crate) until: Option<u64>,
     /// Words of a later version; they are kept as they are (R25).
     pub(crate) unknown: Vec<String>,
+    /// The held sockets that the daemon was given. They stand in lines of their own.
+    pub(crate) sockets: Vec<Label>,
 }
 
 /// What a generation has said and been told, as far as its successors need to know.
@@ -63,6 +66,8 @@ pub(crate) enum State {
     Ready,
     /// It was told to drain.
     Draining,
+    /// It has died; its keeper keeps its sockets.
+    Holding,
 }
 
 /// What a keeper may have begun with its daemon.
@@ -107,7 +112,15 @@ impl Record {
 
     /// Leaves out those that have gone.
     pub(crate) fn retain_living(&mut self) {
-        self.generations.retain(|entry| entry.daemon.is_alive());
+        self.generations.retain(Entry::is_alive);
+    }
+
+    /// The same, for whoever wants to find everything that is left. A daemon may have died while its
+    /// keeper could not take note of it, and that one has its sockets.
+    pub(crate) fn retain_what_may_be_left(&mut self) {
+        let keeps = |entry: &Entry| !entry.sockets.is_empty() && lives(entry.keeper);
+        self.generations
+            .retain(|entry| entry.is_alive() || keeps(entry));
     }
 
     /// Unknown lines, words and keys are skipped, as is a generation without a daemon (R25).
@@ -128,6 +141,8 @@ impl Record {
             }
         }
         let mut record = Record::default();
+        // A socket belongs to the generation before it, if that could be read.
+        let mut in_generation = false;
         for line in lines {
             let mut words = line.split(' ');
             match words.next() {
@@ -135,7 +150,19 @@ impl Record {
                 Some("last") => {
                     record.last = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
                 }
-                Some("generation") => record.generations.extend(Entry::parse(words)),
+                Some("generation") => {
+                    let entry = Entry::parse(words);
+                    in_generation = entry.is_some();
+                    record.generations.extend(entry);
+                }
+                Some("socket") if in_generation => {
+                    let label = line
+                        .split_once(' ')
+                        .and_then(|(_, text)| Label::parse(text));
+                    if let Some(entry) = record.generations.last_mut() {
+                        entry.sockets.extend(label);
+                    }
+                }
                 _ => {}
             }
         }
@@ -160,7 +187,14 @@ impl Entry {
             begun: None,
             until: None,
             unknown: Vec::new(),
+            sockets: Vec::new(),
         }
+    }
+
+    /// Its daemon lives, or somebody holds its sockets.
+    pub(crate) fn is_alive(&self) -> bool {
+        let held = self.state == State::Holding && lives(self.keeper);
+        held || self.daemon.is_alive()
     }
 
     fn parse<'a>(mut words: impl Iterator<Item = &'a str> + Clone) -> Option<Entry> {
@@ -174,6 +208,7 @@ impl Entry {
                 Some(("daemon", _)) | Some(("state", "starting")) => {}
                 Some(("state", "ready")) => entry.state = State::Ready,
                 Some(("state", "draining")) => entry.state = State::Draining,
+                Some(("state", "holding")) => entry.state = State::Holding,
                 Some(("keeper", identity)) => entry.keeper = Identity::parse(identity),
                 Some(("launcher", identity)) => entry.launcher = Identity::parse(identity),
                 Some(("supervisor", identity)) => entry.supervisor = Identity::parse(identity),
@@ -194,14 +229,22 @@ impl Entry {
     }
 }
 
+fn lives(identity: Option<Identity>) -> bool {
+    identity.is_some_and(Identity::is_alive)
+}
+
 impl fmt::Display for Record {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{FORMAT} {MAJOR}.{MINOR}")?;
         writeln!(formatter, "boot {}", self.boot)?;
         writeln!(formatter, "last {}", self.last)?;
-        self.generations
-            .iter()
-            .try_for_each(|entry| writeln!(formatter, "{entry}"))
+        for entry in &self.generations {
+            writeln!(formatter, "{entry}")?;
+            for socket in &entry.sockets {
+                writeln!(formatter, "socket {socket}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -254,6 +297,7 @@ impl fmt::Display for State {
             State::Starting => "starting",
             State::Ready => "ready",
             State::Draining => "draining",
+            State::Holding => "holding",
         })
     }
 }
@@ -312,6 +356,10 @@ mod tests {
             begun: Some(Begun::Preparing),
             until: Some(8_812_345),
             unknown: vec!["weather=fine".to_owned()],
+            sockets: ["web inode=881230 bound=127.0.0.1:8080 tcp:localhost:http"]
+                .iter()
+                .filter_map(|text| Label::parse(text))
+                .collect(),
             ..Entry::new(7, identity("4242:881234"), State::Ready)
         };
         Record {
@@ -331,7 +379,8 @@ mod tests {
         let text = "seamless-record 1.0\nboot a-b\nlast 7\n\
             generation 6 state=draining daemon=4142:870000\n\
             generation 7 state=ready daemon=4242:881234 keeper=4240:881200 launcher=4239:881199 \
-            supervisor=1:2 control=9 notify=@0a1b2 voice=ours begun=preparing until=8812345 weather=fine\n";
+            supervisor=1:2 control=9 notify=@0a1b2 voice=ours begun=preparing until=8812345 weather=fine\n\
+            socket web inode=881230 bound=127.0.0.1:8080 tcp:localhost:http\n";
         assert_eq!(example().to_string(), text);
     }
 

@@ -34,6 +34,9 @@ pub(crate) enum Phase {
     },
     /// Detached: it serves until its successor tells it to drain.
     Standby { ready: bool, patience: Patience },
+    /// The daemon is dead, and its keeper keeps the sockets until a successor has them: who connects
+    /// waits, and is not refused.
+    Holding { until: Option<Instant> },
     /// Detached, and told to finish.
     Draining { until: Option<Instant> },
     /// Told to finish; the launcher waits for its end.
@@ -56,6 +59,7 @@ impl Phase {
                 ..
             }
             | Phase::Preparing { until, .. }
+            | Phase::Holding { until }
             | Phase::Draining { until }
             | Phase::Stopping { until, .. } => until,
             Phase::Serving { .. }
@@ -180,9 +184,7 @@ pub(crate) enum Event {
         explicit: bool,
     },
     /// An end is wanted, with KILL after this time.
-    Stop {
-        within: Option<Duration>,
-    },
+    Stop { within: Option<Duration> },
     /// The daemon said something that is no event of its own.
     Spoke(Voice),
     /// The daemon said that it is ready.
@@ -199,20 +201,21 @@ pub(crate) enum Event {
     SuccessorAttached,
     /// It has gone without a commit. `another`: one will come, since it failed by itself, or was ended
     /// for an explicit restart (R16).
-    SuccessorLost {
-        another: bool,
-    },
-    /// The successor is ready. `told`: our daemon knows already (R12).
-    Superseded {
-        told: bool,
-    },
+    SuccessorLost { another: bool },
+    /// The successor is ready; or, where there are only sockets to hand over, it has them. `told`: our
+    /// daemon knows already (R12).
+    Superseded { told: bool },
     /// The directory of the PID file is gone: no successor can find us (R16).
     DirectoryGone,
     /// The launcher went away without having been told to.
     LauncherLost(Reception),
     /// The launcher's supervisor has died, and another one has sent a newcomer (R19).
     Orphaned(Reception),
-    DaemonEnded(Ending),
+    /// `leaves_sockets`: no other generation holds them.
+    DaemonEnded {
+        ending: Ending,
+        leaves_sockets: bool,
+    },
     /// The phase's deadline has passed.
     Deadline,
 }
@@ -240,6 +243,12 @@ pub(crate) enum Action {
     LeaveWith(Ending),
     /// The daemon has ended: its PID may become a stranger's, so no file shall name it.
     Unname,
+    /// The same; but its sockets stay, and a successor shall find them.
+    Hold,
+    /// The sockets are the successor's by now.
+    PassOn,
+    /// No successor shall have the sockets: what the daemon still has of them is its own affair.
+    Close,
     /// Take back what this generation wrote (R21).
     CleanUp,
     Report(News),
@@ -294,6 +303,10 @@ pub(crate) enum News {
     },
     /// R16.
     NoSuccessor,
+    /// The daemon has died, and its sockets are kept.
+    Holding,
+    /// They were kept for nobody.
+    NobodyCame,
     LauncherLost,
     /// R19.
     Orphaned,
@@ -314,6 +327,8 @@ pub(crate) struct Policy {
     pub(crate) stop_timeout: Option<Duration>,
     /// For a successor, before its absence is taken for a stop (R16).
     pub(crate) orphan_timeout: Option<Duration>,
+    /// For a successor of a daemon that has died, before its sockets are closed.
+    pub(crate) hold_timeout: Option<Duration>,
 }
 
 /// To whom the prepare signal is sent: `--prepare-signal` (R6).

@@ -92,9 +92,12 @@ pub(crate) fn step(
                 let next = waiting(policy, false, now);
                 let_go(event, next, vec![left_alone(event)])
             }
-            Event::DaemonEnded(ending) => {
+            Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            } => {
                 let failed = Action::EndAttempt(AttemptEnd::Died(ending));
-                gone_under_launcher(ending, vec![failed])
+                ended(policy, ending, leaves_sockets, vec![failed], now)
             }
             Event::Deadline => waited(policy, voice, predecessor, waits, now),
             Event::Prepared
@@ -134,7 +137,10 @@ pub(crate) fn step(
                 }
                 let_go(event, waiting(policy, true, now), actions)
             }
-            Event::DaemonEnded(ending) => gone_under_launcher(ending, vec![]),
+            Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            } => ended(policy, ending, leaves_sockets, vec![], now),
             Event::Prepared
             | Event::PredecessorsGone
             | Event::LastOneGone
@@ -174,7 +180,10 @@ pub(crate) fn step(
                 let next = Phase::Standby { ready, patience };
                 let_go(event, next, vec![left_alone(event)])
             }
-            Event::DaemonEnded(ending) => gone_under_launcher(ending, vec![]),
+            Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            } => ended(policy, ending, leaves_sockets, vec![], now),
             // R8: a daemon that is ready serves, and its successor will end it.
             Event::Deadline if ready => {
                 let news = News::NeverPrepared { ready };
@@ -224,12 +233,14 @@ pub(crate) fn step(
                     if !told {
                         actions.push(Action::Drain);
                     }
+                    actions.push(Action::PassOn);
                     (draining(policy.drain_timeout, now), actions)
                 }
                 Event::Stop { within } => {
                     let actions = vec![
                         Action::Report(News::Stopping { within }),
                         Action::Drain,
+                        Action::Close,
                         Action::StopPredecessors(within),
                     ];
                     (draining(within, now), actions)
@@ -238,7 +249,15 @@ pub(crate) fn step(
                     let actions = vec![Action::Report(News::NoSuccessor), Action::Drain];
                     (draining(policy.drain_timeout, now), actions)
                 }
-                Event::DaemonEnded(_) => gone_detached(),
+                // A successor that has come has them, too; but it may fail in this very moment.
+                Event::DaemonEnded {
+                    leaves_sockets: true,
+                    ..
+                } => {
+                    let actions = vec![Action::Report(News::Holding), Action::Hold];
+                    (holding(policy, now), actions)
+                }
+                Event::DaemonEnded { .. } => gone_detached(),
                 Event::Restart { .. }
                 | Event::Spoke(_)
                 | Event::Ready(_)
@@ -252,17 +271,47 @@ pub(crate) fn step(
             }
         }
 
+        Phase::Holding { until } => match event {
+            Event::Superseded { .. } => (Phase::Gone, vec![Action::PassOn]),
+            Event::Stop { within } => {
+                let actions = vec![
+                    Action::Close,
+                    Action::StopPredecessors(within),
+                    Action::CleanUp,
+                ];
+                (Phase::Gone, actions)
+            }
+            Event::Deadline => nobody_came(),
+            // No successor can find us, and no deadline would come.
+            Event::DirectoryGone if until.is_none() => nobody_came(),
+            Event::Restart { .. }
+            | Event::Spoke(_)
+            | Event::Ready(_)
+            | Event::Prepared
+            | Event::PredecessorsGone
+            | Event::LastOneGone
+            | Event::PredecessorReady
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::DirectoryGone
+            | Event::LauncherLost(_)
+            | Event::Orphaned(_)
+            | Event::DaemonEnded { .. } => (phase, vec![]),
+        },
+
         Phase::Draining { until } => match event {
             // R15: no second signal, only the nearer deadline.
             Event::Stop { within } => {
                 let sooner = sooner(until, after(within, now));
-                let mut actions = vec![Action::StopPredecessors(within)];
+                let mut actions = vec![Action::Close, Action::StopPredecessors(within)];
                 if sooner != until {
                     actions.insert(0, Action::Report(News::StoppingSooner { within }));
                 }
                 (Phase::Draining { until: sooner }, actions)
             }
-            Event::DaemonEnded(_) => gone_detached(),
+            // It drains for want of a successor, and now there is one.
+            Event::Superseded { .. } => (phase, vec![Action::PassOn]),
+            Event::DaemonEnded { .. } => gone_detached(),
             Event::Deadline => killing(None),
             Event::Restart { .. }
             | Event::Spoke(_)
@@ -273,7 +322,6 @@ pub(crate) fn step(
             | Event::PredecessorReady
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
-            | Event::Superseded { .. }
             | Event::DirectoryGone
             | Event::LauncherLost(_)
             | Event::Orphaned(_) => (phase, vec![]),
@@ -284,6 +332,7 @@ pub(crate) fn step(
                 let until = sooner(until, after(within, now));
                 let actions = vec![
                     Action::Report(News::Stopping { within }),
+                    Action::Close,
                     Action::StopPredecessors(within),
                 ];
                 let why = Why::Stop;
@@ -296,7 +345,10 @@ pub(crate) fn step(
             Event::LauncherLost(_) | Event::Orphaned(_) => {
                 let_go(event, Phase::Draining { until }, vec![left_alone(event)])
             }
-            Event::DaemonEnded(ending) => ended_as_told(why, ending),
+            Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            } => ended_as_told(policy, why, ending, leaves_sockets, now),
             Event::Deadline => killing(Some(why)),
             Event::Restart { .. }
             | Event::Spoke(_)
@@ -316,15 +368,19 @@ pub(crate) fn step(
                 let launcher = Some(Why::Stop);
                 (
                     Phase::Killing { launcher },
-                    vec![Action::StopPredecessors(within)],
+                    vec![Action::Close, Action::StopPredecessors(within)],
                 )
             }
             Event::LauncherLost(_) | Event::Orphaned(_) if launcher.is_some() => {
                 let next = Phase::Killing { launcher: None };
                 let_go(event, next, vec![left_alone(event)])
             }
-            Event::DaemonEnded(ending) => match launcher {
-                Some(why) => ended_as_told(why, ending),
+            Event::Superseded { .. } if launcher.is_none() => (phase, vec![Action::PassOn]),
+            Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            } => match launcher {
+                Some(why) => ended_as_told(policy, why, ending, leaves_sockets, now),
                 None => gone_detached(),
             },
             Event::Restart { .. }
@@ -362,7 +418,7 @@ pub(crate) fn step(
             | Event::SuccessorLost { .. }
             | Event::Superseded { .. }
             | Event::DirectoryGone
-            | Event::DaemonEnded(_)
+            | Event::DaemonEnded { .. }
             | Event::Deadline => (phase, vec![]),
         },
 
@@ -444,6 +500,7 @@ fn stopped(within: Option<Duration>, now: Instant) -> (Phase, Vec<Action>) {
     let actions = vec![
         Action::Report(News::Stopping { within }),
         Action::Drain,
+        Action::Close,
         Action::StopPredecessors(within),
     ];
     (next, actions)
@@ -511,7 +568,13 @@ fn left_alone(event: Event) -> Action {
 }
 
 /// The end that a daemon was told to come to, while its launcher waits.
-fn ended_as_told(why: Why, ending: Ending) -> (Phase, Vec<Action>) {
+fn ended_as_told(
+    policy: &Policy,
+    why: Why,
+    ending: Ending,
+    leaves_sockets: bool,
+    now: Instant,
+) -> (Phase, Vec<Action>) {
     // R20: it was asked to end, and it has, whatever it said of it.
     let known = match ending {
         Ending::Unknown => Ending::Exited(0),
@@ -520,13 +583,50 @@ fn ended_as_told(why: Why, ending: Ending) -> (Phase, Vec<Action>) {
     match why {
         // What it wrote stays until the end: another keeper may have to go on with it (R20).
         Why::Stop => (Phase::Lingering { ending: known }, vec![Action::Unname]),
-        Why::Restart => gone_under_launcher(known, vec![]),
+        Why::Restart => ended(policy, known, leaves_sockets, vec![], now),
         // A supervisor that restarts what fails, and only that, shall try again.
         Why::NotReady if known == Ending::Exited(0) => {
-            gone_under_launcher(Ending::Exited(FAILED), vec![])
+            let failed = Ending::Exited(FAILED);
+            ended(policy, failed, leaves_sockets, vec![], now)
         }
-        Why::NotReady => gone_under_launcher(known, vec![]),
+        Why::NotReady => ended(policy, known, leaves_sockets, vec![], now),
     }
+}
+
+/// The daemon has ended, and its launcher leaves. Where the supervisor will start another one, nobody
+/// who connects meanwhile shall be refused.
+fn ended(
+    policy: &Policy,
+    ending: Ending,
+    leaves_sockets: bool,
+    mut actions: Vec<Action>,
+    now: Instant,
+) -> (Phase, Vec<Action>) {
+    if !leaves_sockets {
+        return gone_under_launcher(ending, actions);
+    }
+    actions.extend([
+        Action::Report(News::Holding),
+        Action::Hold,
+        Action::Detach,
+        Action::LeaveWith(ending),
+    ]);
+    (holding(policy, now), actions)
+}
+
+fn holding(policy: &Policy, now: Instant) -> Phase {
+    Phase::Holding {
+        until: after(policy.hold_timeout, now),
+    }
+}
+
+fn nobody_came() -> (Phase, Vec<Action>) {
+    let actions = vec![
+        Action::Report(News::NobodyCame),
+        Action::Close,
+        Action::CleanUp,
+    ];
+    (Phase::Gone, actions)
 }
 
 /// The files go first and the lock with them: when the launcher leaves, the next one may start.

@@ -18,6 +18,7 @@ const POLICY: Policy = Policy {
     drain_timeout: Some(Duration::from_secs(600)),
     stop_timeout: Some(Duration::from_secs(30)),
     orphan_timeout: Some(Duration::from_secs(60)),
+    hold_timeout: Some(Duration::from_secs(70)),
 };
 /// Of a stop that somebody else asks for.
 const WITHIN: Option<Duration> = Some(Duration::from_secs(8));
@@ -66,6 +67,11 @@ fn phases(now: Instant) -> Vec<(String, Phase)> {
             phases.push((format!("Standby, {words}, {}", waiting(patience)), phase));
         }
     }
+    phases.push(("Holding".to_owned(), Phase::Holding { until }));
+    phases.push((
+        "Holding, for good".to_owned(),
+        Phase::Holding { until: None },
+    ));
     phases.push(("Draining".to_owned(), Phase::Draining { until }));
     for why in WHYS {
         phases.push((
@@ -136,7 +142,8 @@ fn events() -> Vec<(String, Event)> {
     }
     let mut add = |words: &str, event| events.push((words.to_owned(), event));
     add("stop", Event::Stop { within: WITHIN });
-    add("daemon ended", Event::DaemonEnded(ENDED));
+    add("daemon ended", ended(ENDED, false));
+    add("daemon ended, sockets left", ended(ENDED, true));
     for voice in VOICES {
         if voice != Voice::Silent {
             add(&format!("spoke, {}", said(voice)), Event::Spoke(voice));
@@ -166,6 +173,13 @@ fn events() -> Vec<(String, Event)> {
     events
 }
 
+fn ended(ending: Ending, leaves_sockets: bool) -> Event {
+    Event::DaemonEnded {
+        ending,
+        leaves_sockets,
+    }
+}
+
 fn policies() -> Vec<Policy> {
     let mut policies = Vec::new();
     for prepare in [PrepareWhen::Auto, PrepareWhen::Named, PrepareWhen::Never] {
@@ -177,6 +191,7 @@ fn policies() -> Vec<Policy> {
                 drain_timeout: timeout,
                 stop_timeout: timeout,
                 orphan_timeout: timeout,
+                hold_timeout: timeout,
             });
         }
     }
@@ -204,7 +219,9 @@ fn supervised(phase: Phase) -> bool {
         | Phase::Stopping { .. }
         | Phase::Lingering { .. } => true,
         Phase::Killing { launcher } => launcher.is_some(),
-        Phase::Standby { .. } | Phase::Draining { .. } | Phase::Gone => false,
+        Phase::Standby { .. } | Phase::Holding { .. } | Phase::Draining { .. } | Phase::Gone => {
+            false
+        }
     }
 }
 
@@ -243,8 +260,14 @@ fn the_lock_is_let_go_before_the_launcher_leaves() {
 #[test]
 fn an_end_is_mirrored() {
     every_step(|_, phase, event, next, actions| {
-        let over = matches!(phase, Phase::Lingering { .. } | Phase::Gone);
-        if !matches!(event, Event::DaemonEnded(_)) || over {
+        let over = matches!(
+            phase,
+            Phase::Holding { .. } | Phase::Lingering { .. } | Phase::Gone
+        );
+        let Event::DaemonEnded { leaves_sockets, .. } = event else {
+            return;
+        };
+        if over {
             return;
         }
         let final_stop = matches!(
@@ -257,8 +280,15 @@ fn an_end_is_mirrored() {
         if final_stop {
             assert_eq!(next, Phase::Lingering { ending: ENDED });
         } else {
-            assert_eq!(next, Phase::Gone);
-            assert!(actions.contains(&Action::CleanUp));
+            // One that was told to drain leaves nothing.
+            let told = !supervised(phase) && !matches!(phase, Phase::Standby { .. });
+            if leaves_sockets && !told {
+                assert!(matches!(next, Phase::Holding { .. }), "{phase:?}");
+                assert!(actions.contains(&Action::Hold), "{phase:?}");
+            } else {
+                assert_eq!(next, Phase::Gone);
+                assert!(actions.contains(&Action::CleanUp));
+            }
             let left = actions.contains(&Action::LeaveWith(ENDED));
             assert_eq!(left, supervised(phase), "{phase:?}");
         }
@@ -277,9 +307,11 @@ fn not_getting_ready_is_no_success() {
         until: None,
         why: Why::NotReady,
     };
-    let ended = Event::DaemonEnded(Ending::Exited(0));
-    let (_, actions) = step(&POLICY, phase, ended, Instant::now());
-    assert!(actions.contains(&Action::LeaveWith(Ending::Exited(125))));
+    for sockets in [false, true] {
+        let ended = ended(Ending::Exited(0), sockets);
+        let (_, actions) = step(&POLICY, phase, ended, Instant::now());
+        assert!(actions.contains(&Action::LeaveWith(Ending::Exited(125))));
+    }
 }
 
 /// R6: the signal goes to nobody who would die of it, and to nobody who did not mean us.
@@ -332,6 +364,7 @@ fn a_predecessor_is_told_to_drain_by_a_ready_successor_only() {
 fn a_stop_ends_every_phase_and_every_deadline_does_something() {
     every_step(|_, phase, event, next, actions| {
         if event == (Event::Stop { within: WITHIN }) && phase != Phase::Gone {
+            let held = matches!(phase, Phase::Holding { .. });
             assert!(
                 matches!(
                     next,
@@ -339,10 +372,11 @@ fn a_stop_ends_every_phase_and_every_deadline_does_something() {
                         | Phase::Draining { .. }
                         | Phase::Killing { .. }
                         | Phase::Lingering { .. }
-                ),
+                ) || (held && next == Phase::Gone),
                 "{phase:?} {next:?}"
             );
             let bounded = matches!(next, Phase::Killing { .. } | Phase::Lingering { .. });
+            let bounded = bounded || next == Phase::Gone;
             assert!(bounded || next.deadline().is_some(), "{phase:?} {next:?}");
         }
         if event == Event::Deadline && phase.deadline().is_some() {
@@ -375,9 +409,35 @@ fn a_standby_drains_by_a_commit_a_stop_or_its_deadline_only() {
         }
         let ends = matches!(
             event,
-            Event::Superseded { .. } | Event::Stop { .. } | Event::Deadline | Event::DaemonEnded(_)
+            Event::Superseded { .. }
+                | Event::Stop { .. }
+                | Event::Deadline
+                | Event::DaemonEnded { .. }
         );
         assert_eq!(!matches!(next, Phase::Standby { .. }), ends, "{event:?}");
+    });
+}
+
+/// §3: the sockets of a daemon that has died are somebody's at every moment, or closed on purpose.
+#[test]
+fn sockets_are_held_until_a_successor_has_them_a_stop_or_the_deadline() {
+    every_step(|_, phase, event, next, actions| {
+        let handed = actions.contains(&Action::PassOn);
+        assert_eq!(
+            handed,
+            matches!(event, Event::Superseded { .. }) && !supervised(phase) && phase != Phase::Gone,
+            "{phase:?} {event:?}"
+        );
+        if !matches!(phase, Phase::Holding { .. }) {
+            return;
+        }
+        let closed = actions.contains(&Action::Close);
+        assert_eq!(next == Phase::Gone, handed || closed, "{event:?}");
+        if closed {
+            let nobody = phase.deadline().is_none() && event == Event::DirectoryGone;
+            let over = matches!(event, Event::Stop { .. } | Event::Deadline);
+            assert!(over || nobody, "{event:?}");
+        }
     });
 }
 
@@ -606,6 +666,8 @@ fn named(phase: Phase) -> String {
         Phase::Standby { ready, patience } => {
             format!("{}, {}", with("Standby", ready), waiting(patience))
         }
+        Phase::Holding { until: Some(_) } => "Holding".to_owned(),
+        Phase::Holding { until: None } => "Holding, for good".to_owned(),
         Phase::Draining { .. } => "Draining".to_owned(),
         Phase::Stopping { why, .. } => format!("Stopping, {}", because(why)),
         Phase::Killing {
@@ -633,12 +695,17 @@ fn in_words(action: Action) -> String {
         Action::LeaveWith(ENDED) => "launcher leaves with the daemon's status",
         Action::LeaveWith(_) => "launcher leaves with another status",
         Action::Unname => "remove the PID file",
+        Action::Hold => "remove the PID file, record that the sockets are held",
+        Action::PassOn => "the sockets are the successor's",
+        Action::Close => "close the sockets",
         Action::CleanUp => "clean up",
         Action::Report(
             News::NeverPrepared { .. }
             | News::NotReadyYet { .. }
             | News::NotReadyInTime { .. }
             | News::NoSuccessor
+            | News::Holding
+            | News::NobodyCame
             | News::TakenForReady
             | News::LauncherLost
             | News::Orphaned

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use std::time::Instant;
 
-use super::{Keeper, Kin, become_keeper, limits_of, signals_of};
+use super::{Keeper, Kin, become_keeper, limits_of, signals_of, sockets};
 use crate::cli::Service;
 use crate::clock::Clock;
 use crate::control::{Attempt, Callers};
@@ -49,8 +49,11 @@ impl Keeper {
             NotifySocket::open()
         })?;
         let limits = limits_of(&service);
-        let predecessors = Predecessors::attach(&record, &files, entry.number, limits, &report)?;
+        let mut predecessors =
+            Predecessors::attach(&record, &files, entry.number, limits, &report)?;
+        predecessors.end_what_nobody_knows(&record, &report);
         let listener = files.listen(&lock)?;
+        let sockets = sockets::adopt(&entry, &daemon, &mut predecessors, &report);
 
         let clock = Clock::start();
         let now = clock.now();
@@ -88,10 +91,12 @@ impl Keeper {
             identity,
             daemon,
             predecessors,
+            sockets,
             notify,
             listener,
         };
         keeper.report.warn(&keeper.words_on_adoption());
+        keeper.relieve_holders(!starting);
         keeper.settle(link);
         keeper.go_on(&entry, link);
         // Not before: whatever this one dies of, the next one would die of too.
@@ -144,7 +149,7 @@ fn phase_of(
             until: stop_by(),
             why: Why::Stop,
         },
-        (Some(Begun::Ending), _) | (None, State::Draining) => Phase::Stopping {
+        (Some(Begun::Ending), _) | (None, State::Draining | State::Holding) => Phase::Stopping {
             until: stop_by(),
             why: Why::Restart,
         },

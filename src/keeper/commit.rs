@@ -13,7 +13,7 @@ const CONSEQUENCE: &str = "until it can be, a successor may not find this daemon
 
 /// R21: a detached keeper does not wait for a lock that a successor holds, only for another that
 /// cleans up. (A newcomer that waits for this one holds it, too.)
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Of one that cannot be removed.
 const LEFT_BEHIND: &str = "it is left there, and names a process that has gone";
 
@@ -46,6 +46,8 @@ impl Keeper {
             Ok(None) => return,
             Err(error) => Some(format!("{error:#}; {CONSEQUENCE}")),
         };
+        self.commit_sockets();
+        self.relieve_holders(true);
         self.failure = None;
         if let Some(failure) = self.commit_failure.clone() {
             self.warn_of_writing(&failure);
@@ -138,32 +140,77 @@ impl Keeper {
         }
     }
 
+    /// The same, of one whose sockets a successor shall find.
+    pub(super) fn hold(&mut self) {
+        let held = self.with_lock(|keeper, lock| {
+            // First what needs no room on the disk.
+            if keeper.files.found() == Found::Pid(keeper.daemon.pid()) {
+                keeper.files.remove_pid_file(lock)?;
+            }
+            let mut record = keeper.record()?;
+            keeper.enter(&mut record);
+            keeper.files.write_record(lock, &record)
+        });
+        if let Err(error) = held {
+            self.warn_of_writing(&format!("{error:#}; {CONSEQUENCE}"));
+        }
+    }
+
     /// R21: takes back what this generation wrote, unless it is a successor's by now.
     pub(super) fn clean_up(&mut self) {
-        self.forget(Some(self.daemon.pid()));
+        self.sockets.close();
+        if !self.files.directory().is_dir() {
+            // Nothing is left there to be taken back, and nobody else can be found there.
+            self.sockets.remove_paths(false);
+            return;
+        }
+        if let Some(others) = self.forget(Some(self.daemon.pid())) {
+            self.sockets.remove_paths(others);
+        }
+    }
+
+    /// Takes generations out of the record whose keepers have been told to go.
+    pub(super) fn forget_generations(&mut self, numbers: &[u32]) {
+        let forgotten = self.with_lock(|keeper, lock| {
+            let mut record = keeper.record()?;
+            record
+                .generations
+                .retain(|entry| !numbers.contains(&entry.number));
+            keeper.files.write_record(lock, &record)
+        });
+        if let Err(error) = forgotten {
+            self.warn_of_writing(&format!("{error:#}; {LEFT_BEHIND}"));
+        }
     }
 
     /// Takes older generations out of the record that have gone. Their own keepers could not: the
     /// files are this one's to write while it is supervised.
     pub(super) fn forget_predecessors(&mut self) {
         if self.lock.is_some() || self.phase == Phase::Gone {
-            self.forget(None);
+            let _ = self.forget(None);
         }
     }
 
     /// Leaves out of the record whoever has gone, and with them the PID file that names one. `own`:
     /// our daemon is among them, whether or not the record, which somebody may have removed, has it.
-    fn forget(&mut self, own: Option<i32>) {
+    /// Says whether a generation is left that serves, or holds sockets; `None` if a successor has the
+    /// files.
+    fn forget(&mut self, own: Option<i32>) -> Option<bool> {
         let forgotten = self.with_lock(|keeper, lock| {
             let mut record = keeper.record()?;
             let mut dead: Vec<i32> = own.into_iter().collect();
-            record.generations.retain(|entry| {
-                let stays = if entry.daemon == keeper.daemon.identity {
+            record.generations.retain_mut(|entry| {
+                let is_own = entry.daemon == keeper.daemon.identity;
+                let ended = !is_own && !entry.daemon.is_alive();
+                if ended && keeper.predecessors.may_hold(entry.number) {
+                    entry.state = State::Holding;
+                }
+                let stays = if is_own {
                     own.is_none()
                 } else {
-                    entry.daemon.is_alive()
+                    entry.is_alive()
                 };
-                dead.extend((!stays).then_some(entry.daemon.pid));
+                dead.extend((ended || !stays).then_some(entry.daemon.pid));
                 stays
             });
             if dead
@@ -179,11 +226,14 @@ impl Keeper {
                     keeper.files.remove_socket(lock)?;
                 }
             }
-            keeper.files.write_record(lock, &record)
+            let serves = |entry: &Entry| entry.state != State::Draining;
+            let any = record.generations.iter().any(serves);
+            keeper.files.write_record(lock, &record).map(|()| any)
         });
-        if let Err(error) = forgotten {
+        forgotten.unwrap_or_else(|error| {
             self.warn_of_writing(&format!("{error:#}; {LEFT_BEHIND}"));
-        }
+            None
+        })
     }
 
     /// Does it while holding the lock; `None` if a successor has it.
@@ -242,6 +292,7 @@ impl Keeper {
                 launcher.map(begun_by),
                 Some(self.clock.now()),
             ),
+            Phase::Holding { .. } => (State::Holding, None, None),
             Phase::Lingering { .. } | Phase::Gone => (State::Draining, None, None),
         };
         Entry {
@@ -255,6 +306,7 @@ impl Keeper {
             assumed: !self.said_ready && self.has_committed(),
             begun,
             until: until.map(|until| self.clock.as_boot_time(until)),
+            sockets: self.sockets.labels(),
             ..Entry::new(self.number, self.daemon.identity, state)
         }
     }

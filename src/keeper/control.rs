@@ -18,6 +18,8 @@ const MOST: usize = 64;
 const SHOWN: usize = 256;
 /// How long nobody is listened to, where no descriptor is left even to turn somebody away.
 const DEAF: Duration = Duration::from_secs(1);
+/// How a generation ends of which only the sockets were left.
+const HELD_NO_MORE: &str = "its daemon had died, and its sockets are closed";
 
 impl Keeper {
     /// The daemon has gone: whoever has a question finds somebody else.
@@ -71,17 +73,13 @@ impl Keeper {
         match request {
             Message::Attach { generation } => self.attached(id, generation, link),
             Message::Commit { told } => {
-                if self.callers.is_successor(id) {
-                    self.apply(Event::Superseded { told }, link);
-                    // It waits for our word, though it may be no news.
-                    self.changed = true;
-                }
+                self.apply(Event::Superseded { told }, link);
+                // It waits for our word, though it may be no news.
+                self.changed = true;
             }
             Message::End { within } => {
-                if self.callers.is_successor(id) {
-                    self.apply(Event::Stop { within }, link);
-                    self.changed = true;
-                }
+                self.apply(Event::Stop { within }, link);
+                self.changed = true;
             }
             // A newcomer knows better how things stand (§6).
             Message::Yield
@@ -130,14 +128,21 @@ impl Keeper {
             self.callers.answer(id, &Message::Supervised { why });
             return self.callers.dismiss(id);
         }
-        let state = Message::State(self.state());
-        match self.daemon.identity.open() {
-            Ok(Some(process)) => self.callers.answer_with(id, &state, &[process.as_fd()]),
-            Ok(None) | Err(_) => self.callers.answer(id, &state),
-        }
-        self.apply(Event::SuccessorAttached, link);
         // One without a number only says that it has failed.
-        if generation > 0 {
+        let comes = generation > 0;
+        let mut state = self.state();
+        let process = self.daemon.identity.open().ok().flatten();
+        let held = self.sockets.to_hand_over().filter(|_| comes);
+        let (labels, sockets): (Vec<_>, Vec<_>) = held.unzip();
+        if let Some(own) = state.generations.first_mut() {
+            own.sockets = labels.into_iter().cloned().collect();
+        }
+        let daemon = process.as_ref().map(AsFd::as_fd);
+        let passed: Vec<_> = daemon.into_iter().chain(sockets).collect();
+        self.callers
+            .answer_with(id, &Message::State(state), &passed);
+        self.apply(Event::SuccessorAttached, link);
+        if comes {
             for (caller, wish) in self.callers.to_pass_on() {
                 self.callers.pass_on(caller, &wish);
             }
@@ -179,14 +184,14 @@ impl Keeper {
         }
     }
 
-    /// A standby that waits for good has to be found by its successor (R16).
+    /// Whoever waits for good has to be found by its successor (R16).
     pub(super) fn watch_directory(&mut self) {
         let for_good = matches!(
             self.phase,
             Phase::Standby {
                 patience: Patience::ForGood,
                 ..
-            }
+            } | Phase::Holding { until: None }
         );
         if !for_good {
             self.directory_watch = None;
@@ -232,7 +237,7 @@ impl Keeper {
                 self.restart(true, link);
             }
             // The supervisor has seen the launcher leave, and a newcomer is to be expected.
-            Phase::Standby { .. } => {
+            Phase::Standby { .. } | Phase::Holding { .. } => {
                 let failed = self.failure.as_ref().map(|(failure, _)| failure.generation);
                 let generation = failed.unwrap_or_default().max(self.number);
                 self.callers.assign(id, Role::Waiter { newer: generation });
@@ -285,12 +290,18 @@ impl Keeper {
             Phase::Serving { .. } => true,
             Phase::Preparing { ready, .. } | Phase::Standby { ready, .. } => ready,
             Phase::Starting { .. }
+            | Phase::Holding { .. }
             | Phase::Draining { .. }
             | Phase::Stopping { .. }
             | Phase::Killing { .. }
             | Phase::Lingering { .. }
             | Phase::Gone => false,
         }
+    }
+
+    /// The daemon has died, and its sockets are left.
+    fn holds(&self) -> bool {
+        matches!(self.phase, Phase::Holding { .. })
     }
 
     fn committed(&self) -> Message {
@@ -325,6 +336,13 @@ impl Keeper {
             generation: self.number,
             why: why.clone(),
         };
+        // For whoever asks later, where this keeper stays for the sockets.
+        let failure = Failure {
+            generation: self.number,
+            why: why.clone(),
+            ago: Duration::ZERO,
+        };
+        self.failure = Some((failure, self.clock.now()));
         self.predecessors.tell_attempt(&Attempt::Failed { why });
         self.callers.dismiss_with(&failed, self.waits_for_us());
     }
@@ -341,17 +359,24 @@ impl Keeper {
                 self.callers.dismiss(id);
             }
         } else {
+            if self.holds() {
+                self.callers.answer(id, &self.gone(HELD_NO_MORE.to_owned()));
+            }
             self.stop(link);
+        }
+    }
+
+    fn gone(&self, how: String) -> Message {
+        Message::Gone {
+            generation: self.number,
+            daemon: self.daemon.pid(),
+            how,
         }
     }
 
     /// To be called before the machine learns of it.
     pub(super) fn tell_of_our_end(&mut self, ending: Ending) {
-        let gone = Message::Gone {
-            generation: self.number,
-            daemon: self.daemon.pid(),
-            how: self.words_on_end(ending),
-        };
+        let gone = self.gone(self.words_on_end(ending));
         self.callers.tell(&gone, |role| {
             matches!(role, Role::Successor { .. } | Role::Stopper { .. })
         });
@@ -370,6 +395,11 @@ impl Keeper {
                     self.changed = true;
                     // From now on its PID may become a stranger's.
                     self.forget_predecessors();
+                }
+                News::Holds => {
+                    self.changed = true;
+                    let committed = self.has_committed();
+                    self.relieve_holders(committed);
                 }
                 News::Passed(request, caller) => {
                     if let Ok(Some(id)) = self.callers.add_passed(caller) {
@@ -406,7 +436,7 @@ impl Keeper {
     }
 
     /// §6: the path of the control socket belongs to the serving generation while its keeper lives.
-    fn show_where_nobody_is(&self) {
+    pub(super) fn show_where_nobody_is(&self) {
         let ended = matches!(self.phase, Phase::Lingering { .. } | Phase::Gone);
         if self.lock.is_some() && !ended && !self.predecessors.one_is_shown() {
             self.show_socket();
@@ -429,7 +459,7 @@ impl Keeper {
             phase: self.phase_word().to_owned(),
             ready: self.said_ready,
             supervised: self.supervised,
-            daemon: Some(self.daemon.identity),
+            daemon: Some(self.daemon.identity).filter(|_| !self.holds()),
             keeper: Some(self.identity),
             launcher: Some(self.kin.launcher).filter(|_| self.supervised),
             control: Some(self.listener.number()),
@@ -438,6 +468,7 @@ impl Keeper {
             command: self.service.command.line.clone(),
             // A text of 8 kB would be one of many in one message.
             status: self.status.chars().take(SHOWN).collect(),
+            sockets: self.sockets.labels(),
         };
         let failure = self.failure.as_ref().map(|(failure, when)| Failure {
             ago: failure.ago + now.saturating_duration_since(*when),
@@ -458,6 +489,7 @@ impl Keeper {
             Phase::Serving { .. } => "serving",
             Phase::Preparing { .. } => "preparing",
             Phase::Standby { .. } => "standby",
+            Phase::Holding { .. } => "holding",
             Phase::Draining { .. } => "draining",
             Phase::Stopping { .. } | Phase::Lingering { .. } => "stopping",
             Phase::Killing { .. } => "killing",
@@ -473,6 +505,7 @@ impl Keeper {
             Phase::Preparing { ready: true, .. } => ("detach", moment?),
             Phase::Preparing { ready: false, .. } => ("stop", moment?),
             Phase::Standby { .. } => ("drain", moment?),
+            Phase::Holding { .. } => ("close", moment?),
             Phase::Draining { .. } | Phase::Stopping { .. } => ("kill", moment?),
             Phase::Serving { .. }
             | Phase::Killing { .. }

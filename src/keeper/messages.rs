@@ -56,6 +56,7 @@ impl Keeper {
             ) => Err(words.clone()),
             (
                 Phase::Starting { .. }
+                | Phase::Holding { .. }
                 | Phase::Draining { .. }
                 | Phase::Stopping { .. }
                 | Phase::Killing { .. }
@@ -72,7 +73,8 @@ impl Keeper {
             Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. } => {
                 Err("nobody has asked this daemon to prepare".to_owned())
             }
-            Phase::Draining { .. }
+            Phase::Holding { .. }
+            | Phase::Draining { .. }
             | Phase::Stopping { .. }
             | Phase::Killing { .. }
             | Phase::Lingering { .. }

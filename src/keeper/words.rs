@@ -156,6 +156,14 @@ impl Keeper {
                 in_words(policy.orphan_timeout),
                 in_words(policy.drain_timeout)
             )),
+            News::Holding => self.report.note(&format!(
+                "the sockets of {name} are kept until its successor has them; whoever connects waits; closed after: {}",
+                in_words(policy.hold_timeout)
+            )),
+            News::NobodyCame => self.report.warn(&format!(
+                "no successor of {name} has come within the hold timeout ({}); its sockets are closed",
+                in_words(policy.hold_timeout)
+            )),
             News::LauncherLost => {
                 self.report
                     .warn(&format!("the launcher of {name} is gone; {}", self.after_loss()));
@@ -174,7 +182,9 @@ impl Keeper {
         match self.phase {
             Phase::Draining { .. } => "it is ended",
             Phase::Killing { .. } => "it is killed",
-            Phase::Lingering { .. } | Phase::Gone => "older generations end by themselves",
+            Phase::Holding { .. } | Phase::Lingering { .. } | Phase::Gone => {
+                "older generations end by themselves"
+            }
             Phase::Starting { .. }
             | Phase::Serving { .. }
             | Phase::Preparing { .. }
@@ -227,8 +237,7 @@ impl Keeper {
                 self.report
                     .note(&format!("{name} is stopped: {}", self.words_on_end(ending)));
             }
-            Phase::Lingering { .. } => {}
-            Phase::Gone => {}
+            Phase::Holding { .. } | Phase::Lingering { .. } | Phase::Gone => {}
         }
         matches!(
             self.phase,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::one::{Errand, Predecessor, after, state_of};
-use super::{ANSWER, Limits, Predecessors};
+use super::{ANSWER, HOLDING, Holder, Limits, Predecessors};
 use crate::clock::Clock;
 use crate::control::wire::State as Told;
 use crate::control::{
@@ -14,12 +14,13 @@ use crate::control::{
 };
 use crate::events;
 use crate::files::{Entry, Files, Record, State};
+use crate::listen::Handed;
 use crate::process::{Identity, Process};
 use crate::report::Report;
 
 impl Predecessors {
-    /// Attaches to every older generation that the record names, and to whoever they know of. Takes
-    /// [`ANSWER`] at most; those whose keepers have not answered by then are held all the same.
+    /// Attaches to every older generation that the record names, and to whoever they know of, and takes
+    /// what sockets they hand over. Takes [`ANSWER`] at most; those whose keepers have not answered by then are held all the same.
     pub(crate) fn attach(
         record: &Record,
         files: &Files,
@@ -48,20 +49,19 @@ impl Predecessors {
             events::wait(&sources, None, Some(until));
             search.listen()?;
         }
-        let mut found = search.end();
-        found.end_what_nobody_knows(record, report);
-        Ok(found)
+        Ok(search.end(record))
     }
 
     /// R20: a daemon whose keeper was lost before it was ready is no predecessor: nobody waits for
     /// it. One that drained goes on with the time that it had.
-    fn end_what_nobody_knows(&mut self, record: &Record, report: &Report) {
+    pub(crate) fn end_what_nobody_knows(&mut self, record: &Record, report: &Report) {
         let clock = Clock::start();
         let now = clock.now();
         let limits = self.limits;
         for one in self.all.iter_mut().filter(|one| one.keeper.is_none()) {
             match one.state {
-                State::Ready => {}
+                // Holding: its keeper was all that there was.
+                State::Ready | State::Holding => {}
                 State::Draining => {
                     let mut recorded = record.generations.iter();
                     let until = recorded
@@ -138,6 +138,10 @@ impl Search<'_> {
                 | Received::Unreadable(words) => self.report.warn(&format!(
                     "an older keeper cannot be attached to: {words}; the record is believed instead"
                 )),
+                // Its daemon has ended in this very moment; what has become of it comes next.
+                Received::Message(Message::Gone { .. }, _) => {
+                    self.waiting.push((connection, whose));
+                }
                 Received::Message(..) | Received::End => {}
             }
         }
@@ -157,23 +161,33 @@ impl Search<'_> {
         let Some(own) = generations.next() else {
             return;
         };
-        let Some(entry) = entry_of(&own) else {
-            return;
-        };
-        let passed = descriptors.into_iter().next();
-        let process = passed.map(|descriptor| Process::new(entry.daemon.pid, descriptor));
-        self.add(&entry, process);
         if by_path {
-            self.found.shown = Some(entry.number);
             self.found.failure = told.failure.map(|failure| (failure, now));
         }
-        let mut known = self.found.all.iter_mut();
-        if let Some(one) = known.find(|one| one.identity == entry.daemon) {
-            one.keeper = entry.keeper;
-            one.hear(own, now);
+        let passed = self.hand_over(&own, descriptors);
+        if own.phase == HOLDING {
+            let mut known = self.found.holders.iter();
             // Or it was found in two ways.
-            if one.connection.is_none() {
-                one.connection = Some(connection);
+            if !known.any(|holder| holder.number == own.number) {
+                let (number, keeper) = (own.number, own.keeper);
+                let holder = Holder::new(number, keeper, &own.sockets, connection);
+                self.found.holders.push(holder);
+            }
+        } else if let Some(entry) = entry_of(&own) {
+            let passed = passed.into_iter().next();
+            let process = passed.map(|descriptor| Process::new(entry.daemon.pid, descriptor));
+            self.add(&entry, process);
+            if by_path {
+                self.found.shown = Some(entry.number);
+            }
+            let mut known = self.found.all.iter_mut();
+            if let Some(one) = known.find(|one| one.identity == entry.daemon) {
+                one.keeper = entry.keeper;
+                one.hear(own, now);
+                // Or it was found in two ways.
+                if one.connection.is_none() {
+                    one.connection = Some(connection);
+                }
             }
         }
         for other in generations.filter_map(|standing| entry_of(&standing)) {
@@ -181,6 +195,23 @@ impl Search<'_> {
                 self.knock_at(&other);
             }
         }
+    }
+
+    /// Takes the sockets out of what was passed, and gives the rest. Which is which its number says: a
+    /// keeper of another version may know of more kinds than this one (R25). The newest one's come
+    /// first: it may have opened others in the place of an older one's.
+    fn hand_over(&mut self, own: &Standing, descriptors: Vec<OwnedFd>) -> Vec<OwnedFd> {
+        let mut rest = Vec::new();
+        for descriptor in descriptors {
+            match Handed::of(descriptor, &own.sockets) {
+                Ok(handed) => self.found.handed.push((own.number, handed)),
+                Err(other) => rest.push(other),
+            }
+        }
+        self.found
+            .handed
+            .sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        rest
     }
 
     /// Holds one that lives and was not known; says whether it did. `process`: where its keeper
@@ -205,11 +236,13 @@ impl Search<'_> {
             kill_at: None,
             leave_by: None,
             how: None,
+            sockets: entry.sockets.clone(),
+            holds: false,
         });
         true
     }
 
-    fn end(self) -> Predecessors {
+    fn end(self, record: &Record) -> Predecessors {
         let mut found = self.found;
         if !self.waiting.is_empty() {
             self.report.warn(&format!(
@@ -220,9 +253,23 @@ impl Search<'_> {
         }
         // They may answer yet.
         for (connection, whose) in self.waiting {
-            let one = found.all.iter_mut().find(|one| Some(one.identity) == whose);
-            if let Some(one) = one.filter(|one| one.connection.is_none()) {
-                one.connection = Some(connection);
+            let mut recorded = record.generations.iter();
+            let Some(entry) = recorded.find(|entry| Some(entry.daemon) == whose) else {
+                continue;
+            };
+            // One that stands still has the sockets all the same.
+            if let Some(Ok(Some(keeper))) = entry.keeper.map(Identity::open) {
+                found.silent.push((keeper, entry.sockets.clone()));
+            }
+            if entry.daemon.is_alive() {
+                let one = found.all.iter_mut().find(|one| Some(one.identity) == whose);
+                if let Some(one) = one.filter(|one| one.connection.is_none()) {
+                    one.connection = Some(connection);
+                }
+            } else {
+                let (number, keeper) = (entry.number, entry.keeper);
+                let holder = Holder::new(number, keeper, &entry.sockets, connection);
+                found.holders.push(holder);
             }
         }
         found.all.sort_by_key(|one| one.number);
@@ -236,6 +283,7 @@ fn entry_of(standing: &Standing) -> Option<Entry> {
         keeper: standing.keeper,
         launcher: standing.launcher,
         control: standing.control,
+        sockets: standing.sockets.clone(),
         ..Entry::new(standing.number, standing.daemon?, state_of(standing))
     })
 }

@@ -7,17 +7,22 @@
 
 mod attach;
 mod one;
+mod sockets;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::control::wire::Failure;
-use crate::control::{Attempt, Message, Standing};
+use crate::control::{Attempt, Connection, Message, Received, Standing};
 use crate::files::State;
-use crate::process::Identity;
+use crate::listen::{Handed, Label};
+use crate::process::{Identity, Process};
 use crate::report::Report;
 use crate::signals::Signal;
 use one::{Errand, Predecessor};
+
+/// The phase of a generation of which only the sockets are left.
+const HOLDING: &str = "holding";
 
 /// A keeper that is not stopped and not swapped out answers at once (R11).
 pub(crate) const ANSWER: Duration = Duration::from_secs(2);
@@ -31,6 +36,23 @@ pub(crate) struct Predecessors {
     shown: Option<u32>,
     /// Why the last attempt failed, as the predecessors know it.
     pub(crate) failure: Option<(Failure, Instant)>,
+    /// Generations of which only the sockets are left.
+    holders: Vec<Holder>,
+    /// Keepers that have not answered, and the sockets that they should have.
+    silent: Vec<(Process, Vec<Label>)>,
+    /// What they all hand over, and which generation did; the newest ones' first.
+    handed: Vec<(u32, Handed)>,
+}
+
+/// A keeper that holds the sockets of a daemon that has died, until it is told that we have them.
+#[derive(Debug)]
+struct Holder {
+    number: u32,
+    keeper: Option<Identity>,
+    sockets: Vec<Label>,
+    connection: Connection,
+    /// It has been told that it may go, and may take until then.
+    leave_by: Option<Instant>,
 }
 
 /// From the drain signal to KILL, for those whose keeper does not see to it.
@@ -53,6 +75,8 @@ pub(crate) enum News {
     KeeperLost { number: u32, pid: i32 },
     /// The daemon has ended; its keeper will say how.
     Died,
+    /// The daemon has ended, and its keeper keeps the sockets.
+    Holds,
     /// The keeper has gone after its daemon.
     Ended {
         number: u32,
@@ -74,18 +98,20 @@ impl Predecessors {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.holders.is_empty()
     }
 
     pub(crate) fn any_drains(&self) -> bool {
         self.all.iter().any(|one| one.state == State::Draining)
     }
 
-    /// A daemon is left for which nobody but us has an eye on the time.
+    /// A daemon, or a keeper without one, is left for which nobody but us has an eye on the time.
     pub(crate) fn need_us(&self) -> bool {
-        self.all
-            .iter()
-            .any(|one| one.kill_at.is_some() || one.errand.is_some() || one.leave_by.is_some())
+        let one_does = |one: &Predecessor| {
+            one.kill_at.is_some() || one.errand.is_some() || one.leave_by.is_some()
+        };
+        let mut holders = self.holders.iter();
+        self.all.iter().any(one_does) || holders.any(|holder| holder.leave_by.is_some())
     }
 
     /// One that serves has said that it is ready.
@@ -109,13 +135,14 @@ impl Predecessors {
     }
 
     pub(crate) fn to_watch(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all.iter().flat_map(|one| {
+        let predecessors = self.all.iter().flat_map(|one| {
             // A pidfd that has become readable stays so.
             let living = one.leave_by.is_none().then(|| one.process.as_fd());
             living
                 .into_iter()
                 .chain(one.connection.as_ref().map(AsFd::as_fd))
-        })
+        });
+        predecessors.chain(self.holders.iter().map(|holder| holder.connection.as_fd()))
     }
 
     /// The next moment at which [`Predecessors::expire`] has something to do.
@@ -124,13 +151,16 @@ impl Predecessors {
             let answer_by = one.errand.map(|(_, answer_by)| answer_by);
             [answer_by, one.kill_at, one.leave_by]
         };
-        self.all.iter().flat_map(moments).flatten().min()
+        let predecessors = self.all.iter().flat_map(moments).flatten();
+        let holders = self.holders.iter().filter_map(|holder| holder.leave_by);
+        predecessors.chain(holders).min()
     }
 
     /// Reads everything that waits.
     pub(crate) fn read(&mut self, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
         let limits = self.limits;
+        self.holders.retain(Holder::is_there);
         for one in &mut self.all {
             one.read(now, limits, &mut news);
             if one.leave_by.is_none() && one.process.has_ended() {
@@ -140,6 +170,12 @@ impl Predecessors {
                 news.push(News::Died);
             }
         }
+        let (holding, others) = std::mem::take(&mut self.all)
+            .into_iter()
+            .partition(|one| one.holds && one.connection.is_some());
+        self.all = others;
+        self.holders
+            .extend(holding.into_iter().filter_map(Holder::of));
         self.all.retain_mut(|one| {
             let gone = one.leave_by.is_some() && one.connection.is_none();
             if gone {
@@ -160,7 +196,11 @@ impl Predecessors {
         let mut deaf = Vec::new();
         let limits = self.limits;
         for one in &mut self.all {
-            if one.state == State::Draining || one.leave_by.is_some() {
+            if one.leave_by.is_some() {
+                continue;
+            }
+            if one.state == State::Draining {
+                one.tell_of_succession();
                 continue;
             }
             let errand = Errand {
@@ -183,6 +223,10 @@ impl Predecessors {
         now: Instant,
         report: &Report,
     ) {
+        for holder in self.holders.iter_mut().filter(|_| !only_draining) {
+            let _ = holder.connection.send(&Message::End { within });
+            holder.leave_by.get_or_insert(now + ANSWER);
+        }
         for one in &mut self.all {
             let draining = one.state == State::Draining;
             if one.leave_by.is_some() || (only_draining && !draining) {
@@ -208,6 +252,17 @@ impl Predecessors {
     /// Does what keepers should have done by now.
     pub(crate) fn expire(&mut self, now: Instant, report: &Report) {
         let over = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
+        self.holders.retain(|holder| {
+            let late = over(holder.leave_by);
+            if late {
+                kill_keeper(
+                    &format!("generation {}", holder.number),
+                    holder.keeper,
+                    report,
+                );
+            }
+            !late
+        });
         for one in &mut self.all {
             if let Some((errand, _)) = one.errand.take_if(|(_, answer_by)| *answer_by <= now) {
                 report.warn(&format!(
@@ -229,14 +284,7 @@ impl Predecessors {
                 one.send(Signal::KILL, report);
             }
             if over(one.leave_by) {
-                // Its daemon has gone, so nothing is left for it to do; it is stopped, or worse.
-                report.warn(&format!(
-                    "the keeper of {} has not left; it is killed",
-                    one.name()
-                ));
-                if let Some(Ok(Some(keeper))) = one.keeper.map(Identity::open) {
-                    let _ = keeper.send(Signal::KILL);
-                }
+                kill_keeper(&one.name(), one.keeper, report);
                 one.connection = None;
             }
         }
@@ -259,5 +307,52 @@ impl Predecessors {
     pub(crate) fn state_of(&self, daemon: Identity) -> Option<State> {
         let one = self.all.iter().find(|one| one.identity == daemon)?;
         Some(one.state)
+    }
+}
+
+/// Its daemon has gone, so nothing is left for it to do; it is stopped, or worse.
+fn kill_keeper(whose: &str, keeper: Option<Identity>, report: &Report) {
+    report.warn(&format!("the keeper of {whose} has not left; it is killed"));
+    if let Some(Ok(Some(keeper))) = keeper.map(Identity::open) {
+        let _ = keeper.send(Signal::KILL);
+    }
+}
+
+impl Holder {
+    fn new(
+        number: u32,
+        keeper: Option<Identity>,
+        sockets: &[Label],
+        connection: Connection,
+    ) -> Holder {
+        Holder {
+            number,
+            keeper,
+            sockets: sockets.to_vec(),
+            connection,
+            leave_by: None,
+        }
+    }
+
+    /// A predecessor whose daemon has died since we attached.
+    fn of(one: Predecessor) -> Option<Holder> {
+        let connection = one.connection?;
+        Some(Holder::new(
+            one.number,
+            one.keeper,
+            &one.sockets,
+            connection,
+        ))
+    }
+
+    /// What it says of itself is no news: it waits to be relieved.
+    fn is_there(&self) -> bool {
+        loop {
+            match self.connection.receive() {
+                Received::Message(..) | Received::Unreadable(_) => {}
+                Received::NothingYet => return true,
+                Received::End => return false,
+            }
+        }
     }
 }

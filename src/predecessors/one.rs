@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ANSWER, Limits, News};
+use super::{ANSWER, HOLDING, Limits, News};
 use crate::control::{Connection, Deadline, Message, Received, Standing};
 use crate::files::State;
+use crate::listen::Label;
 use crate::process::{Identity, Process};
 use crate::report::{Report, cause};
 use crate::signals::Signal;
@@ -30,6 +31,10 @@ pub(super) struct Predecessor {
     pub(super) leave_by: Option<Instant>,
     /// How it ended, in its keeper's words.
     pub(super) how: Option<String>,
+    /// Held sockets that its daemon was given.
+    pub(super) sockets: Vec<Label>,
+    /// Its daemon has died, and its keeper stays for them.
+    pub(super) holds: bool,
 }
 
 /// What a message to a predecessor's keeper is to bring about.
@@ -66,6 +71,10 @@ impl Predecessor {
                 Received::Message(Message::State(state), _) => {
                     let own = state.generations.into_iter().next();
                     if let Some(own) = own.filter(|own| own.number == self.number) {
+                        let held = std::mem::replace(&mut self.holds, own.phase == HOLDING);
+                        if self.holds && !held {
+                            news.push(News::Holds);
+                        }
                         self.hear(own, now);
                         news.push(News::Changed);
                     }
@@ -130,6 +139,14 @@ impl Predecessor {
         true
     }
 
+    /// It drains already, for want of a successor; what it still holds is ours by now.
+    pub(super) fn tell_of_succession(&self) {
+        if let Some(connection) = &self.connection {
+            // A keeper that cannot be told holds them until its daemon has ended.
+            let _ = connection.send(&Message::Commit { told: true });
+        }
+    }
+
     /// Without its keeper.
     pub(super) fn do_it_ourselves(
         &mut self,
@@ -174,7 +191,7 @@ impl Predecessor {
             None => Standing {
                 number: self.number,
                 phase: match self.state {
-                    State::Starting | State::Ready => "standby".to_owned(),
+                    State::Starting | State::Ready | State::Holding => "standby".to_owned(),
                     State::Draining => "draining".to_owned(),
                 },
                 ready: self.state == State::Ready,

@@ -72,6 +72,9 @@ fn more(standing: &Standing) -> String {
     };
     process("keeper", standing.keeper);
     process("launcher", standing.launcher);
+    for socket in &standing.sockets {
+        parts.push(format!("{}={}", socket.name, socket.shown()));
+    }
     if !standing.status.is_empty() {
         parts.push(format!("status: {}", standing.status));
     }
@@ -118,6 +121,11 @@ fn generation(standing: &Standing, timed: bool, now: SystemTime) -> Value {
             "at": now.checked_add(deadline.left).and_then(unix),
         })
     });
+    let sockets: Vec<Value> = standing
+        .sockets
+        .iter()
+        .map(|socket| json!({ "name": socket.name, "address": socket.shown() }))
+        .collect();
     json!({
         "generation": standing.number,
         "phase": standing.phase,
@@ -131,7 +139,7 @@ fn generation(standing: &Standing, timed: bool, now: SystemTime) -> Value {
         "deadline": deadline,
         "command": text(&standing.command),
         "status": text(&standing.status),
-        "sockets": [],
+        "sockets": sockets,
     })
 }
 

@@ -133,7 +133,7 @@ impl Target {
     }
 }
 
-/// What the record, and `/proc`, know of a daemon that lives.
+/// What the record, and `/proc`, know of a generation that lives.
 fn standing(entry: &Entry) -> Option<Standing> {
     let living = |identity: Option<Identity>| identity.filter(|identity| identity.is_alive());
     let launcher = living(entry.launcher);
@@ -142,19 +142,25 @@ fn standing(entry: &Entry) -> Option<Standing> {
         (files::State::Ready, Some(_)) => "serving",
         (files::State::Ready, None) => "standby",
         (files::State::Draining, _) => "draining",
+        (files::State::Holding, _) => "holding",
     };
-    let daemon = living(Some(entry.daemon))?;
-    let command = fs::read(format!("/proc/{}/cmdline", daemon.pid)).unwrap_or_default();
+    let daemon = living(Some(entry.daemon));
+    if !entry.is_alive() {
+        return None;
+    }
+    let command = daemon.and_then(|daemon| fs::read(format!("/proc/{}/cmdline", daemon.pid)).ok());
+    let command = command.unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     Some(Standing {
         number: entry.number,
         phase: phase.to_owned(),
         ready: entry.state == files::State::Ready,
         supervised: launcher.is_some(),
-        daemon: Some(daemon),
+        daemon,
         keeper: living(entry.keeper),
         launcher,
         command: command.trim_end().to_owned(),
+        sockets: entry.sockets.clone(),
         ..Standing::default()
     })
 }
