@@ -398,10 +398,13 @@ impl Demo {
         let mut launcher = Command::new(&self.programs.seamless_run)
             .arg("--pid-file")
             .arg(self.pid_file())
+            .arg("--listen")
+            .arg(format!(
+                "http={}",
+                self.directory.join("app.sock").display()
+            ))
             .arg("--")
             .arg(&self.programs.http_unix)
-            .arg("--socket")
-            .arg(self.directory.join("app.sock"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr.try_clone()?)

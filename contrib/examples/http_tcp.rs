@@ -1,19 +1,24 @@
-//! HTTP over TCP. Each generation has a listening socket of its own, on the same port by SO_REUSEPORT.
+//! HTTP over TCP.
 //!
-//!     seamless-run --pid-file /run/app/app.pid -- http_tcp --listen 127.0.0.1:8080
+//!     seamless-run --pid-file /run/app/app.pid --listen http=127.0.0.1:8080 -- http_tcp
 //!     http_tcp --listen 127.0.0.1:8080 --pid-file /run/app/app.pid      # bare: the next one replaces it
+//!
+//! A socket named `http` that was opened for it, it takes: all generations accept from one queue, and nobody in it is
+//! ever lost. This is the way.
+//!
+//! Only without one it binds `--listen` by itself, with SO_REUSEPORT beside the predecessor's. That loses somebody now and
+//! then: each socket has a queue of its own, the kernel chooses one by a hash, and whoever is in the predecessor's
+//! between its last `accept` and its `close` is reset. `sysctl net.ipv4.tcp_migrate_req=1` would send them to the
+//! successor, but it is 0 by default, and root's to change.
 
 mod web;
 
 use std::{
     env, io,
     net::{self, SocketAddr},
-    os::fd::AsFd,
     process::ExitCode,
-    time::Duration,
 };
 
-use nix::{libc, sys::socket};
 use seamless_client::Seamless;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,41 +50,28 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     // First of all: from here on the signals are caught that would kill a daemon that is still starting.
     let seamless = seamless.build()?;
-    let listener = listen(address).map_err(|error| format!("{address}: {error}"))?;
-    web::serve(listener, &seamless, Shared).await?;
+    let listener = match seamless.listeners()?.tcp("http")? {
+        Some(held) => held,
+        None => listen(address).map_err(|error| format!("{address}: {error}"))?,
+    };
+    // For whoever holds it: every version of this daemon does the same.
+    listener.set_nonblocking(true)?;
+    web::serve(TcpListener::from_std(listener)?, &seamless, ()).await?;
     Ok(())
 }
 
-/// The address, which every generation listens on.
-struct Shared;
-
-impl web::Place<TcpListener> for Shared {
-    fn taken(&mut self) {}
-
-    fn leave(&mut self, listener: &TcpListener) {
-        if let Err(error) = send_elsewhere(listener) {
-            web::report("new connections may come here until the end", &error);
-        }
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // From now on connections come to us: everything that can fail comes before this.
     socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 impl web::Listener for TcpListener {
     type Stream = TcpStream;
     type Std = net::TcpListener;
-
-    /// Who has our SYN-ACK already comes here, as soon as the ACK does: a round trip.
-    const LINGER: Duration = Duration::from_millis(250);
 
     async fn accept(&self) -> io::Result<TcpStream> {
         Ok(self.accept().await?.0)
@@ -94,26 +86,4 @@ impl web::Listener for TcpListener {
         stream.set_nonblocking(true)?;
         TcpStream::from_std(stream)
     }
-}
-
-/// Sends new connections to the successor.
-///
-/// Of the sockets with one SO_REUSEPORT the kernel takes one by a hash, ours too: a connection that arrives between our
-/// last `accept` and our `close` would be reset. (`sysctl net.ipv4.tcp_migrate_req=1` cures that as well, for root.)
-/// So the group gets a program that says which one: "number 1". They are numbered from 0 by age; 0 is this one. When
-/// there is no number 1, as after our end or without a successor, the hash decides as before; so it does, in effect,
-/// when two restarts come within `LINGER`.
-fn send_elsewhere(listener: &impl AsFd) -> io::Result<()> {
-    let mut instructions = [libc::sock_filter {
-        code: 0x06, // BPF_RET | BPF_K: return k
-        jt: 0,
-        jf: 0,
-        k: 1,
-    }];
-    let program = libc::sock_fprog {
-        len: 1,
-        filter: instructions.as_mut_ptr(),
-    };
-    socket::setsockopt(listener, socket::sockopt::AttachReusePortCbpf, &program)?;
-    Ok(())
 }

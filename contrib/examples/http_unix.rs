@@ -1,7 +1,10 @@
 //! HTTP over a Unix socket. Its path always leads to a generation that serves.
 //!
-//!     seamless-run --pid-file /run/app/app.pid -- http_unix --socket /run/app/app.sock
+//!     seamless-run --pid-file /run/app/app.pid --listen http=/run/app/app.sock -- http_unix
 //!     http_unix --socket /run/app/app.sock --pid-file /run/app/app.pid      # bare: the next one replaces it
+//!
+//! A socket named `http` that was opened for it, it takes, and leaves its path alone. Only without one it binds
+//! `--socket` by itself, beside the predecessor's, and puts that in its place.
 
 mod web;
 
@@ -15,7 +18,6 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{self, ExitCode},
-    time::Duration,
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -33,6 +35,7 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Where no socket named `http` was opened for it, it needs a path.
 const USAGE: &str = "usage: http_unix --socket PATH [--pid-file FILE]";
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,12 +49,18 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             _ => return Err(USAGE.into()),
         }
     }
-    let path = path.ok_or(USAGE)?;
     // First of all: from here on the signals are caught that would kill a daemon that is still starting.
     let seamless = seamless.build()?;
-    let (listener, place) =
-        listen(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    web::serve(listener, &seamless, place).await?;
+    if let Some(held) = seamless.listeners()?.unix("http")? {
+        // For whoever holds it: every version of this daemon does the same.
+        held.set_nonblocking(true)?;
+        web::serve(UnixListener::from_std(held)?, &seamless, ()).await?;
+    } else {
+        let path = path.ok_or(USAGE)?;
+        let (listener, place) =
+            listen(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        web::serve(listener, &seamless, place).await?;
+    }
     Ok(())
 }
 
@@ -102,9 +111,6 @@ impl web::Listener for UnixListener {
     type Stream = UnixStream;
     type Std = net::UnixListener;
 
-    /// Who connects finds the path's socket and is in its queue, in one step.
-    const LINGER: Duration = Duration::ZERO;
-
     async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.accept().await?.0)
     }
@@ -139,12 +145,12 @@ impl Place {
     }
 }
 
-impl web::Place<UnixListener> for Place {
+impl web::Place for Place {
     fn taken(&mut self) {
         fs::remove_file(&self.beside).ok();
     }
 
-    fn leave(&mut self, _: &UnixListener) {
+    fn leave(&mut self) {
         let left = if !self.is_ours() {
             Ok(())
         } else if net::UnixStream::connect(&self.beside).is_ok() {

@@ -23,7 +23,7 @@ use seamless_client::Seamless;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, oneshot, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 /// How long a client may take over the head of a request. It bounds the drain too.
@@ -34,28 +34,28 @@ pub(crate) trait Listener: Sized {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
     type Std;
 
-    /// How long connections may still arrive once new ones go elsewhere.
-    const LINGER: Duration;
-
     async fn accept(&self) -> io::Result<Self::Stream>;
     fn into_std(self) -> io::Result<Self::Std>;
     /// Fails with `WouldBlock` when the kernel has nobody waiting.
     fn accept_queued(listener: &Self::Std) -> io::Result<Self::Stream>;
 }
 
-/// Where a listening socket can be found, and by whom it is shared.
-pub(crate) trait Place<L> {
+/// Where a listening socket is found, if that is left to the daemon.
+pub(crate) trait Place {
     /// This daemon has taken over: its predecessors have been told to drain.
-    fn taken(&mut self);
-    /// New connections shall no longer come to this socket.
-    fn leave(&mut self, listener: &L);
+    fn taken(&mut self) {}
+    /// New connections shall no longer come here.
+    fn leave(&mut self) {}
 }
+
+/// The launcher's, or nobody's affair.
+impl Place for () {}
 
 /// Serves until the drain is requested and everybody has been answered.
 pub(crate) async fn serve<L: Listener>(
     listener: L,
     seamless: &Seamless,
-    mut place: impl Place<L>,
+    mut place: impl Place,
 ) -> io::Result<()> {
     let generation = match seamless.generation() {
         Some(number) => number.to_string(),
@@ -88,12 +88,10 @@ pub(crate) async fn serve<L: Listener>(
         never = accept_all(&listener, welcome) => match never {},
     }
 
-    place.leave(&listener);
-    timeout(L::LINGER, accept_all(&listener, welcome))
-        .await
-        .ok();
-    // A connection in the queue was promised an answer: closing the socket would reset it. The runtime
-    // may not have heard of it yet, so this asks the kernel.
+    place.leave();
+    // A connection in the queue was promised an answer, and if nobody else holds this socket, closing it would reset
+    // that. The runtime may not have heard of it yet, so this asks the kernel. A successor that holds it too takes what
+    // comes later.
     let listener = listener.into_std()?;
     loop {
         match L::accept_queued(&listener) {

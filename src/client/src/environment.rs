@@ -10,13 +10,17 @@ use std::process::Command;
 use std::str::FromStr;
 
 /// The variables that speak of this process and of no other: what a child must not find.
-const OURS: [&str; 6] = [
+const OURS: [&str; 10] = [
     "SEAMLESS",
     "SEAMLESS_PID_FILE",
     "SEAMLESS_GENERATION",
     "SEAMLESS_PREPARE_SIGNAL",
     "SEAMLESS_DRAIN_SIGNAL",
     "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
 ];
 
 /// What a launched daemon is told.
@@ -34,7 +38,8 @@ pub(crate) struct Launch {
 
 impl Launch {
     pub(crate) fn from_env() -> Result<Option<Self>, Error> {
-        Self::read(|name| env::var_os(name), nix::unistd::getppid().as_raw())
+        let launch = Self::read(|name| env::var_os(name), nix::unistd::getppid().as_raw());
+        launch.map_err(|error| error.consequence("this process cannot know its launcher"))
     }
 
     /// Launched is a process whose parent is the one that `SEAMLESS` names, or, behind a wrapper (a shell that did not
@@ -98,7 +103,8 @@ impl Launch {
     }
 }
 
-/// Takes our variables from a child's environment; `NOTIFY_SOCKET` is ours only if a launcher set it.
+/// Takes our variables from a child's environment; `NOTIFY_SOCKET` is ours only if a launcher set it. The sockets are
+/// this process's whoever opened them.
 pub(crate) fn scrub(command: &mut Command, launched: bool) {
     for name in OURS {
         if launched || name != "NOTIFY_SOCKET" {
@@ -107,7 +113,7 @@ pub(crate) fn scrub(command: &mut Command, launched: bool) {
     }
 }
 
-fn number<T: FromStr>(name: &str, value: &OsStr, meaning: &str) -> Result<T, Error> {
+pub(crate) fn number<T: FromStr>(name: &str, value: &OsStr, meaning: &str) -> Result<T, Error> {
     // `from_str` would take a leading plus sign, which nobody writes who means us.
     let digits = value
         .to_str()
@@ -127,13 +133,9 @@ fn signal(name: &str, value: &OsStr) -> Result<i32, Error> {
     })
 }
 
-fn senseless(name: &str, value: &OsStr, meaning: &str) -> Error {
-    Error::new(
-        ErrorKind::Environment,
-        format!(
-            "cannot take {name} from the environment: {value:?} is not {meaning}; this process cannot know its launcher"
-        ),
-    )
+pub(crate) fn senseless(name: &str, value: &OsStr, meaning: &str) -> Error {
+    let message = format!("cannot take {name} from the environment: {value:?} is not {meaning}");
+    Error::new(ErrorKind::Environment, message)
 }
 
 #[cfg(test)]

@@ -17,8 +17,12 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A variable of the launcher is there but makes no sense.
+    /// A variable of the launcher is there but makes no sense, or a descriptor that it announces is not there.
     Environment,
+    /// The sockets that were opened for this daemon were taken before.
+    Claimed,
+    /// A socket is of another kind than the one that was asked for. It can still be taken as what it is.
+    WrongKind,
     /// A signal was chosen that cannot be caught, or its handler cannot be installed.
     Signal,
     /// The launcher answered with an error, in its own words; or, without a launcher, the PID file is supervised by

@@ -14,7 +14,11 @@
 //!     // First of all: from here on no request is lost.
 //!     let seamless = Seamless::builder().pid_file("/run/app/app.pid").build()?;
 //!
-//!     let listener = TcpListener::bind("127.0.0.1:8080")?;
+//!     // Opened for this daemon and kept through every restart; one of our own only if there is none.
+//!     let listener = match seamless.listeners()?.tcp("http")? {
+//!         Some(listener) => listener,
+//!         None => TcpListener::bind("127.0.0.1:8080")?,
+//!     };
 //!     let accepting = listener.try_clone()?;
 //!     thread::spawn(move || {
 //!         for connection in accepting.incoming().flatten() {
@@ -51,6 +55,16 @@
 //!
 //! An event loop takes [`Seamless::requests`] instead, which is a descriptor and needs no thread.
 //!
+//! # Sockets
+//!
+//! A daemon that binds its own socket has to give it up some day, and whoever waits in its queue then is lost. So let
+//! the launcher open it, `seamless-run --listen http=127.0.0.1:8080 …`, and take it with [`Seamless::listeners`], by name
+//! and kind: predecessor and successor accept from one queue, which is there before the first generation and after the
+//! last. The variables are systemd's, so the same daemon takes the sockets of a systemd socket unit, with or without a
+//! launcher, and binds by itself where there are none.
+//!
+//! The socket is shared, which asks for a little care: [`Listeners`] says what not to do to it.
+//!
 //! # Promises
 //!
 //! - **A request that comes after [`Seamless::from_env`] is not lost**, whoever looks for it, however late.
@@ -64,8 +78,10 @@
 //!   for the log.
 //! - **No stranger is signalled.** A process is told to drain only if user, boot and start time are those in the record,
 //!   and through a pidfd.
+//! - **No descriptor has two owners.** The sockets are taken all together or not at all, once in a process, and only
+//!   if it was started with them.
 //! - **Nothing is changed behind the daemon's back**: no environment variable, no signal mask, no ignored signal; no
-//!   global state but the signal handlers.
+//!   global state but the signal handlers, and that the sockets were taken.
 //!
 //! # Without a launcher
 //!
@@ -87,6 +103,8 @@
 //! - **The launcher's socket is an abstract one**, which belongs to a network namespace. From another one
 //!   [`Seamless::started`] and [`Seamless::status`] fail with [`ErrorKind::Gone`]; *prepared* is then said with CHLD, if
 //!   the launcher is the daemon's parent.
+//! - **The sockets are for the PID in `LISTEN_PID`**: behind a wrapper that does not `exec`, and after a `fork`, there are
+//!   none.
 //! - **A service manager's own `NOTIFY_SOCKET` is not spoken to**: bare, nobody is told of readiness.
 //! - Where panics abort, one in a callback does too.
 #![cfg_attr(
@@ -102,8 +120,10 @@ mod environment;
 mod error;
 mod files;
 mod inbox;
+mod inherited;
 mod keeper;
 mod line;
+mod listeners;
 #[cfg(target_os = "linux")]
 mod record;
 mod requests;
@@ -118,5 +138,6 @@ mod wire;
 
 pub use builder::Builder;
 pub use error::{Error, ErrorKind};
+pub use listeners::Listeners;
 pub use requests::{DrainRequested, Prepare, Request, Requests};
 pub use seamless::Seamless;

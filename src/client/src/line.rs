@@ -2,7 +2,9 @@
 
 use crate::bare::Bare;
 use crate::error::Error;
+use crate::inherited;
 use crate::keeper::Keeper;
+use crate::listeners::Listeners;
 #[cfg(feature = "testing")]
 use crate::testing::Rehearsal;
 use std::time::Duration;
@@ -40,6 +42,15 @@ impl Line {
             Line::Keeper(keeper) => keeper.prepared(limit),
             #[cfg(feature = "testing")]
             Line::Rehearsal(rehearsal) => rehearsal.prepared(),
+        }
+    }
+
+    /// Whoever opened them: without a launcher it may have been a service manager.
+    pub(crate) fn listeners(&self) -> Result<Listeners, Error> {
+        match self {
+            Line::Bare(_) | Line::Keeper(_) => inherited::take(),
+            #[cfg(feature = "testing")]
+            Line::Rehearsal(rehearsal) => rehearsal.listeners(),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::inbox::{Found, Hold, Inbox};
 use crate::line::Line;
+use crate::listeners::Listeners;
 use crate::requests::{DrainRequested, Prepare, Request, Requests};
 use crate::signals::{Arrived, Caught, Signals};
 use std::num::NonZeroU32;
@@ -106,6 +107,26 @@ impl Seamless {
     #[must_use]
     pub fn generation(&self) -> Option<NonZeroU32> {
         self.told.generation
+    }
+
+    /// The sockets that were opened for this daemon: by the launcher, which keeps them through every restart, or by a
+    /// service manager, as with systemd's socket activation. Where nobody opened any there are none, and each name gives
+    /// `None`: the daemon binds by itself then.
+    ///
+    /// They are descriptors from 3, as many as `LISTEN_FDS` says, with names from `LISTEN_FDNAMES` (`unknown` where one
+    /// is missing), if `LISTEN_PID` is this very process. So a wrapper has to `exec` the daemon, and who forks itself
+    /// away takes them first.
+    ///
+    /// Each process gets them once, whichever handle asks. Call it early: until then every child inherits them; from
+    /// then on they are close-on-exec. A descriptor that is so already did not come from the launcher and is not
+    /// touched.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Claimed`] the second time. [`ErrorKind::Environment`] if a variable makes no sense, or a descriptor
+    /// is closed or already close-on-exec; then nothing was taken, closed or changed.
+    pub fn listeners(&self) -> Result<Listeners, Error> {
+        self.hold.inbox().line().listeners()
     }
 
     /// Says that this daemon serves. Returns when the PID file is written and the predecessors have been told to drain.
@@ -220,7 +241,8 @@ impl Seamless {
         self.hold.inbox().inject(signal)
     }
 
-    /// Removes our variables from a child's environment, so that it cannot speak for this daemon. Returns `command`.
+    /// Removes our variables from a child's environment, so that it can neither speak for this daemon nor look for its
+    /// sockets. Returns `command`.
     pub fn scrub<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         environment::scrub(command, self.told.launched);
         command

@@ -22,11 +22,14 @@
 use crate::builder::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::inbox::Inbox;
+use crate::inherited;
 use crate::line::Line;
+use crate::listeners::Listeners;
 use crate::seamless::{Seamless, Told};
 use crate::signals::{Arrived, Meaning, Signals};
 use nix::libc;
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +57,8 @@ struct Said {
     status: Option<String>,
     refusal: Option<String>,
     gone: bool,
+    sockets: Vec<(String, OwnedFd)>,
+    claimed: bool,
 }
 
 impl Launcher {
@@ -95,6 +100,21 @@ impl Launcher {
     /// Makes the next *started* fail with [`ErrorKind::Refused`] and these words. The one after it succeeds.
     pub fn refuse(&self, why: &str) {
         self.rehearsal.said().refusal = Some(why.to_owned());
+    }
+
+    /// Hands over a socket under a name, before the daemon calls [`Seamless::listeners`]: this handle's own, and not the
+    /// process's. Several may have the same name. One that comes after the call nobody gets.
+    ///
+    /// ```
+    /// # use seamless_client::testing::Launcher;
+    /// let (launcher, seamless) = Launcher::pair();
+    /// launcher.listen("http", std::net::TcpListener::bind("127.0.0.1:0")?);
+    /// assert!(seamless.listeners()?.tcp("http")?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn listen(&self, name: &str, socket: impl Into<OwnedFd>) {
+        let socket = (name.to_owned(), socket.into());
+        self.rehearsal.said().sockets.push(socket);
     }
 
     /// The last status line, as the daemon gave it.
@@ -166,5 +186,15 @@ impl Rehearsal {
             said.prepared += 1;
             Ok(())
         })
+    }
+
+    /// Those that were handed over, though the launcher may have gone since: as with real ones.
+    pub(crate) fn listeners(&self) -> Result<Listeners, Error> {
+        let mut said = self.said();
+        if said.claimed {
+            return Err(inherited::already_claimed());
+        }
+        said.claimed = true;
+        Ok(Listeners::new(std::mem::take(&mut said.sockets)))
     }
 }

@@ -11,6 +11,8 @@ mod support;
 
 use seamless_client::testing::Launcher;
 use seamless_client::{ErrorKind, Request, Seamless};
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -241,6 +243,40 @@ fn a_descriptor_is_readable_while_something_is_there() {
     assert!(!readable());
     launcher.drain();
     assert!(readable());
+}
+
+#[test]
+fn sockets_are_handed_over_to_this_handle_alone() {
+    let tcp = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (launcher, seamless) = Launcher::pair();
+    let first = tcp();
+    let address = first.local_addr().unwrap();
+    launcher.listen("http", first);
+    launcher.listen("http", tcp());
+    launcher.listen("bell", UnixDatagram::unbound().unwrap());
+    let mut listeners = seamless.clone().listeners().unwrap();
+    let taken = listeners.tcp("http").unwrap().unwrap();
+    assert_eq!(taken.local_addr().unwrap(), address);
+    assert_eq!(listeners.names().collect::<Vec<_>>(), ["http", "bell"]);
+    assert_eq!(
+        listeners.unix("bell").unwrap_err().kind(),
+        ErrorKind::WrongKind
+    );
+    // Once for the daemon, and not once for the process.
+    assert_eq!(seamless.listeners().unwrap_err().kind(), ErrorKind::Claimed);
+    let (launcher, seamless) = Launcher::pair();
+    launcher.listen("http", tcp());
+    // As real ones, they outlive their launcher.
+    drop(launcher);
+    assert!(seamless.listeners().unwrap().tcp("http").unwrap().is_some());
+}
+
+#[test]
+fn without_a_socket_there_is_none() {
+    let (_launcher, seamless) = Launcher::pair();
+    let mut listeners = seamless.listeners().unwrap();
+    assert!(listeners.tcp("http").unwrap().is_none());
+    assert_eq!(listeners.names().count(), 0);
 }
 
 #[test]

@@ -166,7 +166,14 @@ pub(crate) fn itself(role: &str) -> Command {
     ] {
         command.env_remove(format!("SEAMLESS{name}"));
     }
-    command.env_remove("NOTIFY_SOCKET");
+    for name in [
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PID",
+    ] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -337,7 +344,7 @@ pub(crate) fn next_of(requests: &Requests) -> Request {
     }
 }
 
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     // A whole write, so that two threads do not mix; first a newline, since the harness leaves one out.
     let mut output = std::io::stdout().lock();
     output
@@ -346,7 +353,7 @@ fn say(line: &str) {
     output.flush().unwrap();
 }
 
-fn outcome(result: Result<(), Error>) -> String {
+pub(crate) fn outcome(result: Result<(), Error>) -> String {
     result.map_or_else(
         |error| format!("{:?}: {error}", error.kind()),
         |()| "ok".to_owned(),
