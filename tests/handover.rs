@@ -510,15 +510,19 @@ fn restarts_by_verb_in_quick_succession() {
 const HELD: &str = r#"
 import os, signal, socket, subprocess, sys, threading
 
+def say(*words):
+    # One write: several processes write to the log.
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
 def answer(connection):
     hold = connection.makefile().readline().strip()
-    print("holds", os.getpid(), flush=True)
+    say("holds", os.getpid())
     open(hold).read()
     connection.sendall(b"done by %d" % os.getpid())
     connection.close()
 
 def drain(*_):
-    print(os.getpid(), "got TERM", flush=True)
+    say(os.getpid(), "got TERM")
     sys.exit(0)
 
 signal.signal(signal.SIGTERM, drain)
@@ -529,7 +533,7 @@ listener.bind(beside)
 listener.listen()
 os.rename(beside, sys.argv[1])
 subprocess.run([os.environ["SEAMLESS_RUN"], "notify", "started"], check=True)
-print("up", os.getpid(), flush=True)
+say("up", os.getpid())
 while True:
     threading.Thread(target=answer, args=[listener.accept()[0]]).start()
 "#;

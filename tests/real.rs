@@ -8,6 +8,7 @@
 
 #[path = "../contrib/load.rs"]
 mod load;
+mod scene;
 mod stage;
 mod support;
 
@@ -15,12 +16,16 @@ mod daemons;
 mod faults;
 mod files;
 mod handover;
+mod holding;
 mod launch;
+mod listen;
 mod notify;
 mod prepare;
 mod recovery;
 mod seed;
+mod servers;
 mod signals;
+mod sockets;
 mod supervisors;
 mod transcripts;
 mod transparency;

@@ -912,7 +912,7 @@ fn garbage_disturbs_nobody() {
     real.converse(&stage, "0-garbage").play();
     let mut peer = Peer::connect(&stage.beside(".sock"));
     for (bytes, why) in [
-        (vec![b'x'; 150_000], "is too long"),
+        (vec![b'x'; 205_000], "is too long"),
         (vec![0xff; 10], "is not UTF-8"),
         (vec![0; 10], "is not of seamless-run"),
     ] {

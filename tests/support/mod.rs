@@ -119,6 +119,11 @@ pub(crate) trait Supervisor {
     /// Waits until the supervisor has left by itself, after [`Verb::Exit`].
     fn wait_exit(&mut self);
 
+    /// A program that knows the service's processes by the numbers that they know themselves by.
+    fn beside(&self, scratch: &Scratch, program: &Path) -> Spawn {
+        Spawn::new(scratch, program)
+    }
+
     fn name(&self) -> String {
         format!("{:?}", self.kind()).to_lowercase()
     }

@@ -216,6 +216,10 @@ impl Supervisor for Systemd {
         }
     }
 
+    fn beside(&self, _: &Scratch, program: &Path) -> Spawn {
+        self.inside(program)
+    }
+
     fn shown_pid(&self) -> Option<Pid> {
         let inside: i32 = self.property("MainPID").parse().unwrap();
         if inside == 0 {
