@@ -72,6 +72,8 @@ impl Keeper {
     pub(super) fn requested(&mut self, id: Id, request: Message, link: &mut Link) {
         match request {
             Message::Attach { generation } => self.attached(id, generation, link),
+            // From one that was refused, since we are in our own supervisor's hands (R19).
+            Message::Commit { .. } | Message::End { .. } if self.supervised => {}
             Message::Commit { told } => {
                 self.apply(Event::Superseded { told }, link);
                 // It waits for our word, though it may be no news.
@@ -436,7 +438,7 @@ impl Keeper {
     }
 
     /// §6: the path of the control socket belongs to the serving generation while its keeper lives.
-    pub(super) fn show_where_nobody_is(&self) {
+    fn show_where_nobody_is(&self) {
         let ended = matches!(self.phase, Phase::Lingering { .. } | Phase::Gone);
         if self.lock.is_some() && !ended && !self.predecessors.one_is_shown() {
             self.show_socket();

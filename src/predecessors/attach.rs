@@ -19,8 +19,9 @@ use crate::process::{Identity, Process};
 use crate::report::Report;
 
 impl Predecessors {
-    /// Attaches to every older generation that the record names, and to whoever they know of, and takes
-    /// what sockets they hand over. Takes [`ANSWER`] at most; those whose keepers have not answered by then are held all the same.
+    /// Attaches to every older generation that the record names, and to whoever they know of, and
+    /// receives the sockets that they hand over. Takes [`ANSWER`] at most; those whose keepers have not
+    /// answered by then are held all the same.
     pub(crate) fn attach(
         record: &Record,
         files: &Files,
@@ -254,22 +255,21 @@ impl Search<'_> {
         // They may answer yet.
         for (connection, whose) in self.waiting {
             let mut recorded = record.generations.iter();
-            let Some(entry) = recorded.find(|entry| Some(entry.daemon) == whose) else {
-                continue;
-            };
+            let recorded = recorded.find(|entry| Some(entry.daemon) == whose);
             // One that stands still has the sockets all the same.
-            if let Some(Ok(Some(keeper))) = entry.keeper.map(Identity::open) {
+            let keeper = recorded.and_then(|entry| entry.keeper?.open().ok().flatten());
+            if let (Some(keeper), Some(entry)) = (keeper, recorded) {
                 found.silent.push((keeper, entry.sockets.clone()));
             }
-            if entry.daemon.is_alive() {
-                let one = found.all.iter_mut().find(|one| Some(one.identity) == whose);
-                if let Some(one) = one.filter(|one| one.connection.is_none()) {
-                    one.connection = Some(connection);
+            let one = found.all.iter_mut().find(|one| Some(one.identity) == whose);
+            match (one, recorded) {
+                (Some(one), _) if one.connection.is_none() => one.connection = Some(connection),
+                (None, Some(entry)) if !entry.daemon.is_alive() => {
+                    let (number, keeper) = (entry.number, entry.keeper);
+                    let holder = Holder::new(number, keeper, &entry.sockets, connection);
+                    found.holders.push(holder);
                 }
-            } else {
-                let (number, keeper) = (entry.number, entry.keeper);
-                let holder = Holder::new(number, keeper, &entry.sockets, connection);
-                found.holders.push(holder);
+                (Some(_), _) | (None, _) => {}
             }
         }
         found.all.sort_by_key(|one| one.number);
