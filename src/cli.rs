@@ -111,7 +111,7 @@ struct RunArguments {
     /// How long a detached generation waits for a successor; then it was a stop
     #[arg(long, value_name = "TIME", default_value = "60s")]
     orphan_timeout: String,
-    /// How long the sockets of a daemon that has died are kept for its successor; connections wait meanwhile
+    /// How long the sockets of a daemon that has died are kept for its successor; connections wait meanwhile; 0: not at all
     #[arg(long, value_name = "TIME", default_value = "60s")]
     hold_timeout: String,
     /// How long a stop waits before KILL; shorter than the supervisor's own patience
@@ -259,7 +259,7 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
         drain_timeout: time("--drain-timeout", &arguments.drain_timeout)?,
         stop_timeout: time("--stop-timeout", &arguments.stop_timeout)?,
         orphan_timeout: time("--orphan-timeout", &arguments.orphan_timeout)?,
-        hold_timeout: time("--hold-timeout", &arguments.hold_timeout)?,
+        hold_timeout: hold_time(&arguments.hold_timeout)?,
     };
     let listen = Listen {
         wanted: wanted(&arguments.listen)?,
@@ -364,6 +364,12 @@ pub(crate) fn time(option: &str, text: &str) -> Result<Option<Duration>> {
     parse_time(text).ok_or_else(|| {
         anyhow!("{option}: malformed time {text:?}; use a number with ms, s, m or h, such as 500ms or 2m, or none")
     })
+}
+
+/// Whoever types 0 here wants no holding, and not for ever.
+fn hold_time(text: &str) -> Result<Option<Duration>> {
+    let time = time("--hold-timeout", text)?;
+    Ok(time.or((text != "none").then_some(Duration::ZERO)))
 }
 
 /// `None` where it is no time; `Some(None)` for never.

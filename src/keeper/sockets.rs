@@ -30,13 +30,15 @@ fn gather_into(
     predecessors: &mut Predecessors,
     report: &Report,
 ) -> Result<()> {
-    for wanted in &service.listen.wanted {
-        if sockets.reuse(wanted) {
+    let all = &service.listen.wanted;
+    for wanted in all {
+        if sockets.reuse(wanted, all) {
             continue;
         }
-        if let Some(fetched) = predecessors.fetch(wanted, report) {
+        let known = |inode| sockets.knows(inode);
+        if let Some(fetched) = predecessors.fetch(wanted, known, report) {
             sockets.add_fetched(fetched);
-            if sockets.reuse(wanted) {
+            if sockets.reuse(wanted, all) {
                 continue;
             }
         }

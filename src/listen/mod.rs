@@ -110,16 +110,24 @@ impl Sockets {
     }
 
     /// One that is there already, with its queue; says whether there was one. Of several at the same
-    /// address, the one of that name.
-    pub(crate) fn reuse(&mut self, wanted: &Wanted) -> bool {
-        let fits = |held: &Held| {
-            let socket = held.socket.as_fd();
-            is_there(wanted, &held.label, socket) && reused::revive(wanted, socket)
+    /// address the one of that name is taken, and none that another of `all` names.
+    pub(crate) fn reuse(&mut self, wanted: &Wanted, all: &[Wanted]) -> bool {
+        let fits =
+            |wanted: &Wanted, held: &Held| is_there(wanted, &held.label, held.socket.as_fd());
+        let named = |held: &Held| held.label.name == wanted.name && fits(wanted, held);
+        let is_anothers = |held: &Held| {
+            let mut others = all.iter().filter(|other| other.name != wanted.name);
+            others.any(|other| other.name == held.label.name && fits(other, held))
         };
-        let named = |held: &Held| held.label.name == wanted.name && fits(held);
-        let mut all = self.surplus.iter();
-        let found = all.clone().position(named).or_else(|| all.position(fits));
-        let Some(index) = found else { return false };
+        let free = |held: &Held| fits(wanted, held) && !is_anothers(held);
+        let mut surplus = self.surplus.iter();
+        let found = surplus.clone().position(named);
+        let Some(index) = found.or_else(|| surplus.position(free)) else {
+            return false;
+        };
+        if !reused::revive(wanted, self.surplus[index].socket.as_fd()) {
+            return false;
+        }
         let mut held = self.surplus.remove(index);
         held.label.name.clone_from(&wanted.name);
         held.label.address = wanted.address.clone();
@@ -175,6 +183,12 @@ impl Sockets {
     /// Whether this one was taken over.
     pub(crate) fn has(&self, inode: u64) -> bool {
         self.asked.iter().any(|held| held.label.inode == inode)
+    }
+
+    /// Whether this one was handed over, or fetched.
+    pub(crate) fn knows(&self, inode: u64) -> bool {
+        let mut surplus = self.surplus.iter();
+        self.has(inode) || surplus.any(|held| held.label.inode == inode)
     }
 
     /// What is accepted by several processes that poll first must not block the slower one.
@@ -325,7 +339,9 @@ impl Held {
 
 /// Whether this socket is what is wanted, and whoever connects there reaches it.
 pub(crate) fn is_there(wanted: &Wanted, label: &Label, socket: BorrowedFd<'_>) -> bool {
-    may_be(wanted, label) || reused::bound_to(&wanted.address, socket) && leads_there(label)
+    let same =
+        may_be(wanted, label) || reused::bound_to(&wanted.address, socket) && leads_there(label);
+    same && !reused::is_on_another_device(wanted, socket)
 }
 
 /// The same, of one that is only known by its label.

@@ -92,6 +92,16 @@ fn machine_has_ipv6() -> bool {
     Socket::new(Domain::IPV6, Type::STREAM, None).is_ok()
 }
 
+/// Whether it is bound to another network interface than the one that is wanted: there may be one
+/// socket for each.
+pub(crate) fn is_on_another_device(wanted: &Wanted, socket: BorrowedFd<'_>) -> bool {
+    let bound = SockRef::from(&socket).device().ok().flatten();
+    match (&wanted.options.device, bound) {
+        (Some(device), Some(bound)) => device.as_bytes() != bound,
+        (None, _) | (_, None) => false,
+    }
+}
+
 /// Whether anybody can still connect. Who called shutdown(2) did so for every generation: TCP listens
 /// again if it is told to; a Unix socket never does.
 pub(crate) fn revive(wanted: &Wanted, socket: BorrowedFd<'_>) -> bool {

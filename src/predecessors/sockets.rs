@@ -105,17 +105,23 @@ impl Predecessors {
     }
 
     /// A socket whose keeper was lost, or cannot hand it over: from whoever has it, the newest first.
-    pub(crate) fn fetch(&self, wanted: &Wanted, report: &Report) -> Option<Handed> {
+    /// `known`: those that need not be fetched.
+    pub(crate) fn fetch(
+        &self,
+        wanted: &Wanted,
+        known: impl Fn(u64) -> bool,
+        report: &Report,
+    ) -> Option<Handed> {
         let daemons = self.all.iter().rev();
         let daemons = daemons.map(|one| (&one.process, &one.sockets));
         let keepers = self.silent.iter();
         let keepers = keepers.map(|(keeper, sockets)| (keeper, sockets));
-        let known = daemons
+        let all = daemons
             .chain(keepers)
             .flat_map(|(process, sockets)| sockets.iter().map(move |label| (process, label)));
         let likely =
             |label: &Label| listen::may_be(wanted, label) || listen::may_mean(wanted, label);
-        for (process, label) in known.filter(|(_, label)| likely(label)) {
+        for (process, label) in all.filter(|(_, label)| likely(label) && !known(label.inode)) {
             let (name, pid) = (&label.name, process.pid);
             match fetch(process, label) {
                 Ok(Some(fetched)) if listen::is_there(wanted, label, fetched.socket.as_fd()) => {
