@@ -6,6 +6,7 @@
 //! nobody but root and its own user may follow.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -70,7 +71,10 @@ impl Listener {
         // The file gets the mode of the socket, less the umask; nobody else is let in for a moment.
         let mode = Mode::RUSR | Mode::WUSR;
         fchmod(&socket, mode)?;
-        let short = format!(".seamless-run.{}", std::process::id());
+        // As short as needed, and always the same: what a KILLed keeper left there goes now.
+        let mut hasher = DefaultHasher::new();
+        hasher.write(name.as_encoded_bytes());
+        let short = format!(".seamless-run.{:x}", hasher.finish());
         match unlinkat(&directory, &short, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),

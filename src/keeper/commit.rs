@@ -202,13 +202,16 @@ impl Keeper {
             record.generations.retain_mut(|entry| {
                 let is_own = entry.daemon == keeper.daemon.identity;
                 let ended = !is_own && !entry.daemon.is_alive();
-                if ended && keeper.predecessors.may_hold(entry.number) {
+                let held = keeper.predecessors.may_hold(entry.number);
+                if ended && held {
                     entry.state = State::Holding;
                 }
+                // An older one that held sockets has been told to go, though it may take a moment.
+                let is_relieved = entry.state == State::Holding && !held;
                 let stays = if is_own {
                     own.is_none()
                 } else {
-                    entry.is_alive()
+                    entry.is_alive() && !(is_relieved && entry.number < keeper.number)
                 };
                 dead.extend((ended || !stays).then_some(entry.daemon.pid));
                 stays

@@ -56,6 +56,11 @@ fn gather_into(
                     "cannot listen on {}: {words}, and it cannot be bound beside it; stop the service for such a change",
                     wanted.label()
                 );
+            } else if let Some(names) = predecessors.names() {
+                failure.words = format!(
+                    "{}; if {names} has opened it by itself, stop the service once for the change to --listen",
+                    failure.words
+                );
             }
         }
         return Err(failure.into());
