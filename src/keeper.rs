@@ -608,6 +608,7 @@ impl Keeper {
             Action::LeaveWith(ending) => self.dismiss(ending, link),
             Action::Unname => self.unname(),
             Action::Hold => {
+                self.sockets.listen_again();
                 self.take_places();
                 self.hold();
             }

@@ -164,8 +164,10 @@ impl Keeper {
             self.sockets.remove_paths(false);
             return;
         }
+        // One that served a moment ago serves, or holds them.
+        let served = self.predecessors.any_serves();
         if let Some(others) = self.forget(Some(self.daemon.pid())) {
-            self.sockets.remove_paths(others);
+            self.sockets.remove_paths(others || served);
         }
     }
 

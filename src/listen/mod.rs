@@ -35,6 +35,7 @@ pub(crate) use passed::{FIRST, Passed};
 pub(crate) use wanted::Wanted;
 
 use address::Place;
+use options::Options;
 use socket2::SockRef;
 
 use crate::report::cause;
@@ -271,6 +272,14 @@ impl Sockets {
             }
         }
         failures
+    }
+
+    /// The daemon may have called shutdown(2), and nobody is there to be disturbed any more.
+    pub(crate) fn listen_again(&self) {
+        for held in &self.asked {
+            let kind = held.label.address.kind;
+            reused::listen_again(kind, held.socket.as_fd(), &Options::default());
+        }
     }
 
     /// This generation serves: its sockets are what shall be. Gives what could not be done, in words.

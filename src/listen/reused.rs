@@ -111,15 +111,18 @@ pub(crate) fn revive(wanted: &Wanted, socket: BorrowedFd<'_>) -> bool {
         let mut ends = [PollFd::new(socket, ended)];
         poll(&mut ends, PollTimeout::ZERO).is_ok_and(|count| count > 0)
     };
-    let socket = SockRef::from(&socket);
     match kind {
         Kind::Udp | Kind::UnixDatagram => true,
         Kind::UnixStream | Kind::UnixSeqpacket => !shut(),
-        Kind::Tcp => {
-            socket.is_listener().is_ok_and(|listens| listens)
-                || listen(kind, &socket, &wanted.options).is_ok()
-        }
+        Kind::Tcp => listen_again(kind, socket, &wanted.options),
     }
+}
+
+/// Says whether it listens. No queue is lost where it did.
+pub(crate) fn listen_again(kind: Kind, socket: BorrowedFd<'_>, options: &Options) -> bool {
+    let socket = SockRef::from(&socket);
+    let listens = socket.is_listener().is_ok_and(|listens| listens);
+    listens || listen(kind, &socket, options).is_ok()
 }
 
 /// Applies to a socket that is reused what can be changed on a living one. The error names, in one
