@@ -21,7 +21,7 @@ use crate::support::{self, Finished, Spawn, Spawned, tool};
 
 /// What befalls the directory of the PID file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// Not a byte is left.
     Full,
     /// Nor can an empty file be made.
@@ -43,20 +43,20 @@ impl Fault {
 }
 
 /// A stage whose PID file lies on a small file system of its own.
-struct Scene {
+pub(crate) struct Scene {
     // The mounts go first, the directory that they are on goes after them.
-    disk: Disk,
-    stage: Stage,
+    pub(crate) disk: Disk,
+    pub(crate) stage: Stage,
 }
 
-struct Disk {
+pub(crate) struct Disk {
     /// What moves.
     parent: PathBuf,
     directory: PathBuf,
 }
 
 impl Disk {
-    fn strike(&self, fault: Fault) {
+    pub(crate) fn strike(&self, fault: Fault) {
         match fault {
             Fault::Full => self.fill_with_bytes(),
             Fault::NoInodes => self.fill_with_links(),
@@ -71,7 +71,7 @@ impl Disk {
         }
     }
 
-    fn heal(&self, fault: Fault) {
+    pub(crate) fn heal(&self, fault: Fault) {
         match fault {
             Fault::Full | Fault::NoInodes => {
                 for entry in fs::read_dir(&self.directory).unwrap() {
@@ -132,7 +132,7 @@ impl Scene {
     }
 
     /// In a thread of its own with mounts of its own, which end with it and with what it started.
-    fn play(scene: impl FnOnce(&Scene) + Send) {
+    pub(crate) fn play(scene: impl FnOnce(&Scene) + Send) {
         let played = thread::scope(|scope| {
             let actors = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNS).unwrap();

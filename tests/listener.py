@@ -3,7 +3,8 @@
 In its environment: SERVE=0, it accepts nobody; STARTED=0, it never says that it is ready, usr1: when it gets USR1,
 file: in the PID file; BIND=PATH, it opens a Unix socket by itself;
 PREPARES=0, it does not answer USR2, none: it does not catch it; CRASH=N, it exits with N when it is up; LEAVE=N, when it
-gets ALRM; LINGER=FIFO, it drains until somebody has written there; DUMPABLE=0, nobody may look into it."""
+gets ALRM; LINGER=FIFO, it drains until somebody has written there; DUMPABLE=0, nobody may look into it;
+SHUT=1, when it gets TERM it calls shutdown on its sockets, which others have as well."""
 
 import array
 import os
@@ -48,6 +49,8 @@ signal.set_wakeup_fd(wake_writer)
 def end(*_):
     say(pid, "got TERM")
     over[0] = True
+    for _, one in sockets if "SHUT" in os.environ else []:
+        one.shutdown(socket.SHUT_RDWR)
 
 
 signal.signal(signal.SIGTERM, end)

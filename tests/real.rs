@@ -22,6 +22,7 @@ mod listen;
 mod notify;
 mod prepare;
 mod recovery;
+mod rivals;
 mod seed;
 mod servers;
 mod signals;
