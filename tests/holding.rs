@@ -28,6 +28,8 @@ enum End {
     Exits(i32),
     /// R9: it never says that it is ready, and knows nothing of USR2.
     RestartedUnready,
+    /// The same, and its launcher is KILLed before it has ended.
+    RestartedWithoutLauncher,
 }
 
 impl End {
@@ -39,14 +41,16 @@ impl End {
             End::Exits(0) => &[("LEAVE", "0")],
             End::Exits(3) => &[("LEAVE", "3")],
             End::Exits(other) => panic!("{other}"),
-            End::RestartedUnready => &[("STARTED", "0"), ("PREPARES", "none")],
+            End::RestartedUnready | End::RestartedWithoutLauncher => {
+                &[("STARTED", "0"), ("PREPARES", "none")]
+            }
         };
         [DEAF, own].concat()
     }
 
     /// Brings it about, and waits until the launcher has left; with what status it leaves.
     fn come_to(self, scene: &Scene, one: Generation) {
-        let (launcher, daemon) = (one.launcher, one.daemon);
+        let (mut launcher, daemon) = (one.launcher, one.daemon);
         let log = &scene.stage.log;
         match self {
             End::KilledServing => {
@@ -84,6 +88,15 @@ impl End {
             End::RestartedUnready => {
                 launcher.signal(Signal::SIGTERM);
                 assert_eq!(launcher.finish().code(), Some(0), "{}", scene.listing());
+                return;
+            }
+            End::RestartedWithoutLauncher => {
+                freeze(daemon);
+                launcher.signal(Signal::SIGTERM);
+                log.wait_seen("it is ended before the next one starts");
+                launcher.kill();
+                log.wait_seen("the launcher of generation 1");
+                signal(daemon, Signal::SIGCONT);
                 return;
             }
         }
@@ -146,6 +159,11 @@ fn connections_outlive_a_daemon_that_exits_by_itself() {
 #[test]
 fn connections_outlive_a_daemon_without_readiness_that_a_restart_has_to_end_first() {
     ends_and_is_succeeded(End::RestartedUnready);
+}
+
+#[test]
+fn connections_outlive_a_daemon_that_a_restart_ends_and_its_launcher() {
+    ends_and_is_succeeded(End::RestartedWithoutLauncher);
 }
 
 /// The successor has the sockets: nobody needs to hold them.

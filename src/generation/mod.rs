@@ -37,8 +37,9 @@ pub(crate) enum Phase {
     /// The daemon is dead, and its keeper keeps the sockets until a successor has them: who connects
     /// waits, and is not refused.
     Holding { until: Option<Instant> },
-    /// Detached, and told to finish.
-    Draining { until: Option<Instant> },
+    /// Detached, and told to finish. `hold`: for a restart that its launcher did not live to see; the
+    /// next one shall find the sockets.
+    Draining { until: Option<Instant>, hold: bool },
     /// Told to finish; the launcher waits for its end.
     Stopping { until: Option<Instant>, why: Why },
     /// It did not finish in time. `launcher`: one waits for its end, and why.
@@ -60,7 +61,7 @@ impl Phase {
             }
             | Phase::Preparing { until, .. }
             | Phase::Holding { until }
-            | Phase::Draining { until }
+            | Phase::Draining { until, .. }
             | Phase::Stopping { until, .. } => until,
             Phase::Serving { .. }
             | Phase::Standby {

@@ -85,7 +85,8 @@ pub(crate) fn step(
                     Action::Drain,
                 ];
                 let until = after(policy.stop_timeout, now);
-                let_go(event, Phase::Draining { until }, actions)
+                let hold = false;
+                let_go(event, Phase::Draining { until, hold }, actions)
             }
             // It may serve without saying so.
             Event::LauncherLost(_) | Event::Orphaned(_) => {
@@ -253,10 +254,7 @@ pub(crate) fn step(
                 Event::DaemonEnded {
                     leaves_sockets: true,
                     ..
-                } => {
-                    let actions = vec![Action::Report(News::Holding), Action::Hold];
-                    (holding(policy, now), actions)
-                }
+                } => held_detached(policy, now),
                 Event::DaemonEnded { .. } => gone_detached(),
                 Event::Restart { .. }
                 | Event::Spoke(_)
@@ -299,7 +297,7 @@ pub(crate) fn step(
             | Event::DaemonEnded { .. } => (phase, vec![]),
         },
 
-        Phase::Draining { until } => match event {
+        Phase::Draining { until, hold } => match event {
             // R15: no second signal, only the nearer deadline.
             Event::Stop { within } => {
                 let sooner = sooner(until, after(within, now));
@@ -307,10 +305,21 @@ pub(crate) fn step(
                 if sooner != until {
                     actions.insert(0, Action::Report(News::StoppingSooner { within }));
                 }
-                (Phase::Draining { until: sooner }, actions)
+                let next = Phase::Draining {
+                    until: sooner,
+                    hold: false,
+                };
+                (next, actions)
             }
             // It drains for want of a successor, and now there is one.
-            Event::Superseded { .. } => (phase, vec![Action::PassOn]),
+            Event::Superseded { .. } => {
+                let hold = false;
+                (Phase::Draining { until, hold }, vec![Action::PassOn])
+            }
+            Event::DaemonEnded {
+                leaves_sockets: true,
+                ..
+            } if hold => held_detached(policy, now),
             Event::DaemonEnded { .. } => gone_detached(),
             Event::Deadline => killing(None),
             Event::Restart { .. }
@@ -343,7 +352,9 @@ pub(crate) fn step(
                 (Phase::Stopping { until, why }, vec![])
             }
             Event::LauncherLost(_) | Event::Orphaned(_) => {
-                let_go(event, Phase::Draining { until }, vec![left_alone(event)])
+                let hold = why != Why::Stop;
+                let next = Phase::Draining { until, hold };
+                let_go(event, next, vec![left_alone(event)])
             }
             Event::DaemonEnded {
                 ending,
@@ -509,6 +520,7 @@ fn stopped(within: Option<Duration>, now: Instant) -> (Phase, Vec<Action>) {
 fn draining(timeout: Option<Duration>, now: Instant) -> Phase {
     Phase::Draining {
         until: after(timeout, now),
+        hold: false,
     }
 }
 
@@ -611,6 +623,11 @@ fn ended(
         Action::Detach,
         Action::LeaveWith(ending),
     ]);
+    (holding(policy, now), actions)
+}
+
+fn held_detached(policy: &Policy, now: Instant) -> (Phase, Vec<Action>) {
+    let actions = vec![Action::Report(News::Holding), Action::Hold];
     (holding(policy, now), actions)
 }
 

@@ -72,7 +72,10 @@ fn phases(now: Instant) -> Vec<(String, Phase)> {
         "Holding, for good".to_owned(),
         Phase::Holding { until: None },
     ));
-    phases.push(("Draining".to_owned(), Phase::Draining { until }));
+    for (hold, words) in [(false, ""), (true, ", for a restart")] {
+        let phase = Phase::Draining { until, hold };
+        phases.push((format!("Draining{words}"), phase));
+    }
     for why in WHYS {
         phases.push((
             format!("Stopping, {}", because(why)),
@@ -280,8 +283,11 @@ fn an_end_is_mirrored() {
         if final_stop {
             assert_eq!(next, Phase::Lingering { ending: ENDED });
         } else {
-            // One that was told to drain leaves nothing.
-            let told = !supervised(phase) && !matches!(phase, Phase::Standby { .. });
+            // One that was told to drain leaves nothing, unless another one was to come.
+            let told = !matches!(
+                phase,
+                Phase::Standby { .. } | Phase::Draining { hold: true, .. }
+            ) && !supervised(phase);
             if leaves_sockets && !told {
                 assert!(matches!(next, Phase::Holding { .. }), "{phase:?}");
                 assert!(actions.contains(&Action::Hold), "{phase:?}");
@@ -668,7 +674,8 @@ fn named(phase: Phase) -> String {
         }
         Phase::Holding { until: Some(_) } => "Holding".to_owned(),
         Phase::Holding { until: None } => "Holding, for good".to_owned(),
-        Phase::Draining { .. } => "Draining".to_owned(),
+        Phase::Draining { hold: false, .. } => "Draining".to_owned(),
+        Phase::Draining { hold: true, .. } => "Draining, for a restart".to_owned(),
         Phase::Stopping { why, .. } => format!("Stopping, {}", because(why)),
         Phase::Killing {
             launcher: Some(why),

@@ -290,7 +290,7 @@ impl Keeper {
                 explicit: false, ..
             } => (ready, Some(Begun::Preparing), None),
             Phase::Preparing { explicit: true, .. } => (ready, Some(Begun::Restarting), None),
-            Phase::Draining { until } => (State::Draining, None, until),
+            Phase::Draining { until, .. } => (State::Draining, None, until),
             Phase::Stopping { until, why } => (State::Draining, Some(begun_by(why)), until),
             Phase::Killing { launcher } => (
                 State::Draining,
