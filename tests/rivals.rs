@@ -197,6 +197,7 @@ fn a_keeper_stands_still_whose_daemon_cannot_be_looked_into() {
     );
     scene.say_started(two.daemon);
     process::wait_exit(old);
+    scene.stage.log.wait_seen(&told);
     assert_eq!(scene.stage.log.count(&told), 1, "{}", scene.listing());
     signal(keeper, Signal::SIGCONT);
     process::wait_exit(keeper);
