@@ -129,24 +129,23 @@ impl Keeper {
 
     /// R18: the PID of a daemon that has ended may become a stranger's.
     pub(super) fn unname(&mut self) {
-        let removed = self.with_lock(|keeper, lock| {
-            if keeper.files.found() == Found::Pid(keeper.daemon.pid()) {
-                keeper.files.remove_pid_file(lock)?;
-            }
-            Ok(())
-        });
-        if let Err(error) = removed {
+        if let Err(error) = self.with_lock(Keeper::remove_name) {
             self.warn_of_writing(&format!("{error:#}; {LEFT_BEHIND}"));
         }
+    }
+
+    fn remove_name(&self, lock: &Lock) -> Result<()> {
+        if self.files.found() == Found::Pid(self.daemon.pid()) {
+            self.files.remove_pid_file(lock)?;
+        }
+        Ok(())
     }
 
     /// The same, of one whose sockets a successor shall find.
     pub(super) fn hold(&mut self) {
         let held = self.with_lock(|keeper, lock| {
             // First what needs no room on the disk.
-            if keeper.files.found() == Found::Pid(keeper.daemon.pid()) {
-                keeper.files.remove_pid_file(lock)?;
-            }
+            keeper.remove_name(lock)?;
             let mut record = keeper.record()?;
             keeper.enter(&mut record);
             keeper.files.write_record(lock, &record)
@@ -159,13 +158,13 @@ impl Keeper {
     /// R21: takes back what this generation wrote, unless it is a successor's by now.
     pub(super) fn clean_up(&mut self) {
         self.sockets.close();
-        if !self.files.directory().is_dir() {
-            // Nothing is left there to be taken back, and nobody else can be found there.
-            self.sockets.remove_paths(false);
-            return;
-        }
         // One that served a moment ago serves, or holds them.
         let served = self.predecessors.any_serves();
+        if !self.files.directory().is_dir() {
+            // Nothing is left there to be taken back, and nobody else can be found there.
+            self.sockets.remove_paths(served);
+            return;
+        }
         if let Some(others) = self.forget(Some(self.daemon.pid())) {
             self.sockets.remove_paths(others || served);
         }

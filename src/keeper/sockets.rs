@@ -12,7 +12,7 @@ use crate::predecessors::Predecessors;
 use crate::report::{Report, cause};
 
 /// One for each that is asked for: with its queue, if anybody has it. A failure leaves nothing behind,
-/// and the predecessors as they were.
+/// and the predecessors that serve as they were, unless one had to make way (R20).
 pub(super) fn gather(
     service: &Service,
     predecessors: &mut Predecessors,
