@@ -43,6 +43,8 @@ pub(crate) struct Service {
     pub(crate) prepare_signal: Signal,
     pub(crate) detach_signal: Signal,
     pub(crate) meanings: Meanings,
+    /// A descriptor that the supervisor waits at for readiness.
+    pub(crate) notification: Option<i32>,
     pub(crate) volume: Volume,
 }
 
@@ -90,7 +92,10 @@ struct RunArguments {
     /// How the daemon is told of them, beside LISTEN_FDS: systemd (nothing else), nginx, server-starter
     #[arg(long, value_name = "CONVENTION", default_value = "systemd")]
     listen_env: String,
-    /// What a signal to the launcher means: auto, restart, stop, forward, ignore, or another signal [TERM=auto, INT=stop, others forwarded]; auto is a restart, unless the supervisor wants an end, which it cannot tell yet
+    /// Write a newline to this descriptor when the daemon is ready, as s6 wants it (a file notification-fd in the service directory)
+    #[arg(long, value_name = "N", requires = "pid_file")]
+    notification_fd: Option<String>,
+    /// What a signal to the launcher means: auto, restart, stop, forward, ignore, or another signal [TERM=auto, INT=stop, others forwarded]; auto is what the supervisor wants, or a restart where that cannot be told
     #[arg(long, value_name = "SIGNAL=ACTION", requires = "pid_file")]
     on: Vec<String>,
     /// How the daemon is told that a successor will come: auto, none, or a name
@@ -137,11 +142,13 @@ struct RunArguments {
 #[derive(Parser, Debug)]
 #[command(
     name = "seamless-run notify",
-    override_usage = "seamless-run notify started|prepared|stopping|status TEXT|KEY=VALUE...",
+    override_usage = "seamless-run notify started|prepared|stopping|reloading|watchdog|status TEXT|KEY=VALUE...",
     after_help = "Words:\n  \
         started, ready  this daemon serves: write the PID file, tell the predecessors to drain\n  \
         prepared        the answer to USR2: a successor may be started\n  \
         stopping        this daemon is about to exit by itself\n  \
+        reloading       it reads its configuration anew; started says when that is done\n  \
+        watchdog        it is alive (WatchdogSec= of systemd)\n  \
         status TEXT     one line for people\n  \
         KEY=VALUE       any line of sd_notify(3)\n\n\
         In a script: trap 'seamless-run notify prepared' USR2\n\n\
@@ -266,6 +273,8 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
         convention,
     };
     let detach_signal = signal("--detach-signal", &arguments.detach_signal)?;
+    let notification = arguments.notification_fd.as_deref().map(descriptor);
+    let notification = notification.transpose()?;
     let Some(pid_file) = arguments.pid_file else {
         return Ok(Invocation::Exec(command, listen));
     };
@@ -284,6 +293,7 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
         prepare_signal,
         detach_signal,
         meanings,
+        notification,
         volume,
     })))
 }
@@ -336,6 +346,13 @@ fn signal(option: &str, name: &str) -> Result<Signal> {
     Ok(signal)
 }
 
+fn descriptor(number: &str) -> Result<i32> {
+    let parsed = number.parse().ok().filter(|number: &i32| *number > 2);
+    parsed.ok_or_else(|| {
+        anyhow!("--notification-fd {number:?} is no descriptor for that; use a number from 3 on, the one in the supervisor's notification-fd file")
+    })
+}
+
 fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
     let Some((name, action)) = rule.split_once('=') else {
         bail!("--on {rule:?} has no action; use SIGNAL=ACTION, such as TERM=stop");
@@ -345,8 +362,8 @@ fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
         bail!("--on: CHLD is the launcher's own, about its child; choose another signal");
     }
     let meaning = match action {
-        // What it means is read from the supervisor where that can be done (§7).
-        "auto" | "restart" => Meaning::Restart,
+        "auto" => Meaning::Auto,
+        "restart" => Meaning::Restart,
         "stop" => Meaning::Stop,
         "forward" => Meaning::Forward(subject),
         "ignore" => Meaning::Ignore,
@@ -479,6 +496,9 @@ mod tests {
             (&[named, "--on", "HUP=fly", "x"], "fly"),
             (&[named, "--on", "CHLD=stop", "x"], "CHLD"),
             (&["--on", "HUP=stop", "x"], "--pid-file"),
+            (&[named, "--notification-fd", "two", "x"], "two"),
+            (&[named, "--notification-fd", "2", "x"], "\"2\""),
+            (&["--notification-fd", "3", "x"], "--pid-file"),
             (&[named, "--stop-timeout", "5 parsecs", "x"], "5 parsecs"),
             (&[named, "--prepare-timeout", "-1", "x"], "-1"),
             (&[named, "--ready-timeout", "soon", "x"], "soon"),

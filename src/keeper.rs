@@ -11,6 +11,9 @@ mod commit;
 mod control;
 mod messages;
 mod sockets;
+mod upstream;
+mod wake;
+mod wish;
 mod words;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,29 +27,25 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::cli::Service;
 use crate::clock::Clock;
 use crate::control::wire::Failure;
-use crate::control::{
-    Attempt, Callers, Heard as HeardFromCaller, Id, Listener, Message as Request,
-};
+use crate::control::{Callers, Id, Listener};
 use crate::daemon::{Daemon, Environment};
 use crate::departure::{Ending, FAILED};
 use crate::events;
-use crate::files::{Claim, DirectoryWatch, Files, Lock, Record, State};
-use crate::generation::{Action, Event, Phase, PrepareWhen, Reception, Voice, Waits, step};
+use crate::files::{Claim, DirectoryWatch, Files, Home, Lock, Record, State};
+use crate::generation::{Action, Event, Phase, PrepareWhen, Voice, Waits, step};
 use crate::inherited;
-use crate::link::{Heard, Link, Word};
+use crate::link::{Link, Word};
 use crate::listen::{Passed, Sockets};
-use crate::notify::{Answer, Message, NotifySocket, Received};
-use crate::predecessors::{Limits, News as PredecessorNews, Predecessors};
+use crate::notify::{Notice, NotifySocket};
+use crate::predecessors::{Limits, Predecessors};
 use crate::process::Identity;
-use crate::ready::{Named, PidFileWatch};
+use crate::ready::PidFileWatch;
 use crate::report::{Report, cause, complain};
-use crate::signals::{self, Meaning, Signal};
+use crate::signals::{self, Signal};
+use crate::supervisor::{Supervisor, Wishes};
 
 /// The seed's timer: so long a life is taken for readiness where nothing else is to be had (R13).
 const LIFE_THAT_COUNTS: Duration = Duration::from_secs(10);
-/// Messages read in one wake, and callers accepted; the others wait in their sockets, and do not
-/// keep a signal waiting.
-const AT_ONCE: usize = 32;
 
 /// What a keeper's launcher knows.
 #[derive(Clone, Copy, Debug)]
@@ -65,18 +64,24 @@ pub(crate) struct Inheritance {
 }
 
 /// Runs a generation from its start to its end. This is the child of the launcher's fork.
-pub(crate) fn run(service: Service, mut link: Link, kin: Kin, inherited: &Inheritance) -> ! {
+pub(crate) fn run(
+    service: Service,
+    mut link: Link,
+    kin: Kin,
+    supervisor: Supervisor,
+    inherited: &Inheritance,
+) -> ! {
     let socket = Files::beside(&service.pid_file).socket;
-    match Keeper::begin(service, &mut link, kin, inherited) {
+    match Keeper::begin(service, &mut link, kin, supervisor, inherited) {
         Ok(keeper) => keeper.live(link),
         Err(error) => give_up(&error, &socket, link),
     }
 }
 
 /// Takes the place of a keeper that this launcher has lost (R20). A child of its fork, too.
-pub(crate) fn take_over(service: Service, mut link: Link, kin: Kin) -> ! {
+pub(crate) fn take_over(service: Service, mut link: Link, kin: Kin, supervisor: Supervisor) -> ! {
     let socket = Files::beside(&service.pid_file).socket;
-    match Keeper::adopt(service, &mut link, kin) {
+    match Keeper::adopt(service, &mut link, kin, supervisor) {
         Ok(keeper) => keeper.live(link),
         Err(error) => give_up(&error, &socket, link),
     }
@@ -86,7 +91,8 @@ fn give_up(error: &anyhow::Error, socket: &Path, mut link: Link) -> ! {
     let why = format!("{error:#}");
     complain(&why);
     crate::control::report_failed_start(socket, &why);
-    link.say(Word::Leave(Ending::Exited(FAILED)));
+    link.pass(Notice::status(&why));
+    link.say(Word::LeaveLast(Ending::Exited(FAILED)));
     finish(link)
 }
 
@@ -104,6 +110,8 @@ struct Keeper {
     report: Report,
     clock: Clock,
     files: Files,
+    /// Where they are.
+    home: Option<Home>,
     /// While this generation is the supervised one.
     lock: Option<Lock>,
     number: u32,
@@ -111,6 +119,8 @@ struct Keeper {
     kin: Kin,
     /// The launcher has neither been told to leave nor been lost.
     supervised: bool,
+    /// The supervisor listens to sd_notify's words.
+    is_heard: bool,
     phase: Phase,
     /// When the phase began.
     since: Instant,
@@ -124,6 +134,13 @@ struct Keeper {
     told_to_end: Option<Instant>,
     /// The daemon's last `STATUS=`.
     status: String,
+    wishes: Wishes,
+    /// Signals of which the supervisor has not said yet what they mean.
+    unclear: Vec<Signal>,
+    /// How the daemon ended while one of them was on its way.
+    unsettled_end: Option<Ending>,
+    /// Callers who want a restart, while the supervisor is asked whether it would start a successor.
+    to_restart: Vec<Id>,
     predecessors: Predecessors,
     sockets: Sockets,
     /// The predecessor that the PID file named when the daemon was started.
@@ -154,30 +171,13 @@ struct Keeper {
     changed: bool,
 }
 
-/// All that one wake found, before anything is done about it (§3).
-#[derive(Default)]
-struct Wake {
-    signals: Vec<(Signal, Option<i32>)>,
-    ending: Option<Ending>,
-    messages: Vec<(Message, Answer)>,
-    answered_by_signal: bool,
-    named: Option<Named>,
-    requests: Vec<(Id, Request)>,
-    /// Successors that have gone; how their attempts ended, where they said so.
-    lost_successors: Vec<(u32, Option<Attempt>)>,
-    predecessors: Vec<PredecessorNews>,
-    /// The last one that served.
-    predecessors_gone: bool,
-    directory_gone: bool,
-    launcher_lost: bool,
-}
-
 impl Keeper {
     /// From nothing to a daemon that runs. An error here leaves nothing behind.
     fn begin(
         service: Service,
         link: &mut Link,
         kin: Kin,
+        supervisor: Supervisor,
         inherited: &Inheritance,
     ) -> Result<Keeper> {
         let (report, identity) = become_keeper(&service)?;
@@ -250,11 +250,16 @@ impl Keeper {
             clock: Clock::start(),
             kin,
             supervised: true,
+            is_heard: std::env::var_os("NOTIFY_SOCKET").is_some(),
             lock: Some(lock),
             said_ready: false,
             voice: Voice::Silent,
             told_to_end: None,
             status: String::new(),
+            wishes: Wishes::new(supervisor, kin),
+            unclear: Vec::new(),
+            unsettled_end: None,
+            to_restart: Vec::new(),
             told_by_daemon: None,
             failure: predecessors.failure.clone(),
             commit_failure: None,
@@ -267,6 +272,7 @@ impl Keeper {
             changed: false,
             service,
             report,
+            home: files.home(),
             files,
             number,
             identity,
@@ -297,9 +303,12 @@ impl Keeper {
         }
         self.daemon.release()?;
         self.report.note(&self.words_on_start());
+        self.report_trouble();
         self.relieve_holders(false);
         self.settle(link);
         link.say(Word::Settled(self.daemon.pid()));
+        self.announce_start(link);
+        self.ask_for_time(link);
         Ok(())
     }
 
@@ -312,6 +321,7 @@ impl Keeper {
         keep.push(link.as_fd());
         keep.extend(self.listener.descriptors());
         keep.extend(self.daemon.descriptors());
+        keep.extend(self.wishes.descriptors());
         keep.extend(self.sockets.descriptors());
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
         if let Err(error) = inherited::let_go(&keep) {
@@ -354,6 +364,7 @@ impl Keeper {
         let all = [
             self.phase.deadline(),
             self.predecessors.deadline(),
+            self.wishes.deadline(),
             self.deaf_until,
         ];
         all.into_iter().flatten().min()
@@ -368,196 +379,10 @@ impl Keeper {
         sources.extend(self.daemon.end());
         sources.extend(self.pid_file_watch.as_ref().map(AsFd::as_fd));
         sources.extend(self.directory_watch.as_ref().map(AsFd::as_fd));
+        sources.extend(self.wishes.to_watch());
         sources.extend(self.predecessors.to_watch());
         sources.extend(self.callers.to_watch());
         sources
-    }
-
-    /// Reads everything that waits, the senders of messages first: while the daemon is not reaped,
-    /// its PID is its own.
-    fn read(&mut self, link: &mut Link) -> Wake {
-        let mut wake = Wake::default();
-        for _ in 0..AT_ONCE {
-            match self.notify.receive(self.daemon.pid()) {
-                Received::Message(message, answer) => wake.messages.push((message, answer)),
-                Received::Refused { sender } => self.report_refused(sender),
-                Received::NothingYet => break,
-            }
-        }
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            // The kernel's own CHLD says nothing; one from anyone else is ignored (R7).
-            let by_daemon = info.ssi_code <= 0 && info.ssi_pid as i32 == self.daemon.pid();
-            let answers = info.ssi_signo as i32 == self.service.detach_signal.number();
-            wake.answered_by_signal |= by_daemon && answers;
-        }
-        loop {
-            match link.hear() {
-                Heard::Word(Word::Signal(signal, value)) => wake.signals.push((signal, value)),
-                Heard::Word(Word::Reaped(pid, ending)) => {
-                    wake.ending = wake.ending.or(self.daemon.reaped(pid, ending));
-                }
-                // Only the launcher's end hears these.
-                Heard::Word(Word::Handled(_) | Word::Settled(_) | Word::Leave(_)) => {}
-                Heard::NothingYet => break,
-                Heard::End => {
-                    wake.launcher_lost = true;
-                    self.daemon.launcher_lost();
-                    break;
-                }
-            }
-        }
-        let failure = self.daemon.exec_failure();
-        self.exec_failure = self.exec_failure.take().or(failure);
-        let daemon = self.daemon.pid();
-        wake.named = self
-            .pid_file_watch
-            .as_mut()
-            .and_then(|watch| watch.look(daemon));
-        let served = self.predecessors.any_serves();
-        wake.predecessors = self.predecessors.read(self.clock.now());
-        wake.predecessors_gone = served && !self.predecessors.any_serves();
-        self.accept_callers();
-        for heard in self.callers.read() {
-            match heard {
-                HeardFromCaller::Said(id, request) => wake.requests.push((id, request)),
-                HeardFromCaller::SuccessorLost {
-                    generation,
-                    attempt,
-                } => wake.lost_successors.push((generation, attempt)),
-            }
-        }
-        wake.directory_gone = self.directory_has_gone();
-        wake.ending = wake.ending.or_else(|| self.daemon.reap());
-        if wake.ending.is_some() {
-            // It may have been written since the look above.
-            let failure = self.daemon.exec_failure();
-            self.exec_failure = self.exec_failure.take().or(failure);
-        }
-        wake
-    }
-
-    /// In the fixed order of §3: requests to stop, the child's status, messages, other signals, the
-    /// clock.
-    fn act(&mut self, wake: Wake, link: &mut Link) {
-        let meanings = self.service.meanings.clone();
-        let (stops, others): (Vec<_>, Vec<_>) = wake
-            .signals
-            .into_iter()
-            .partition(|(signal, _)| meanings.of(*signal) == Meaning::Stop);
-        let (stop_requests, requests): (Vec<_>, Vec<_>) =
-            wake.requests.into_iter().partition(|(_, request)| {
-                matches!(request, Request::Stop { .. } | Request::End { .. })
-            });
-        // A successor that had to tell our daemon itself says so after it has told us to: whatever
-        // else it wanted, no second signal must go out.
-        let told = |request: &Request| matches!(request, Request::Commit { told: true });
-        if let Some((id, request)) = requests.iter().find(|(_, request)| told(request)) {
-            self.requested(*id, request.clone(), link);
-        }
-        for (signal, _) in stops {
-            self.stop(link);
-            link.say(Word::Handled(signal));
-        }
-        for (id, request) in stop_requests {
-            self.requested(id, request, link);
-        }
-        if let Some(ending) = wake.ending {
-            let unasked = self.report_end(ending);
-            self.tell_of_our_end(ending);
-            let leaves_sockets = self.leaves_sockets();
-            let ended = Event::DaemonEnded {
-                ending,
-                leaves_sockets,
-            };
-            self.apply(ended, link);
-            if unasked && ending == Ending::Exited(0) {
-                // After the launcher was told to leave: it looks at every process there is.
-                self.report_background();
-            }
-        }
-        self.hear_of_predecessors(wake.predecessors, link);
-        if wake.predecessors_gone {
-            self.take_places();
-            self.apply(Event::PredecessorsGone, link);
-        }
-        if let Some(Named { predecessor_told }) = wake.named {
-            self.told_by_daemon = self.named.filter(|_| predecessor_told);
-            self.become_ready(Voice::Ours, link);
-        }
-        if wake.answered_by_signal {
-            self.apply(Event::Prepared, link);
-        }
-        for (message, answer) in wake.messages {
-            let outcome = self.hear_out(message, link);
-            answer.give(outcome);
-        }
-        // Who asks something else shall be told what has become of a successor, if that is over.
-        let (of_successors, others_requests): (Vec<_>, Vec<_>) =
-            requests.into_iter().partition(|(_, request)| {
-                matches!(request, Request::Attach { .. } | Request::Commit { .. })
-            });
-        for (id, request) in of_successors {
-            self.requested(id, request, link);
-        }
-        for (generation, attempt) in wake.lost_successors {
-            self.successor_lost(generation, attempt, link);
-        }
-        for (id, request) in others_requests {
-            self.requested(id, request, link);
-        }
-        if wake.directory_gone {
-            self.apply(Event::DirectoryGone, link);
-        }
-        for (signal, value) in others {
-            self.signalled(signal, value, meanings.of(signal), link);
-            link.say(Word::Handled(signal));
-        }
-        if wake.launcher_lost && std::mem::take(&mut self.supervised) {
-            let reception = self.daemon.reception(self.service.prepare_signal);
-            self.apply(Event::LauncherLost(reception), link);
-        }
-        let now = self.clock.woke();
-        if self
-            .phase
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
-            self.apply(Event::Deadline, link);
-        }
-        self.predecessors.expire(now, &self.report);
-        if self.predecessors.is_empty() {
-            self.apply(Event::LastOneGone, link);
-        }
-        self.tell_watchers();
-    }
-
-    fn signalled(&mut self, signal: Signal, value: Option<i32>, meaning: Meaning, link: &mut Link) {
-        match meaning {
-            Meaning::Restart => self.restart(false, link),
-            // Dealt with before everything else.
-            Meaning::Stop | Meaning::Ignore => {}
-            Meaning::Forward(Signal::TSTP)
-                if self.daemon.reception(Signal::TSTP) == Reception::Unhandled =>
-            {
-                // R10: in a session without a terminal the default of TSTP does nothing.
-                self.send(Signal::STOP, None);
-            }
-            Meaning::Forward(other) => self.send(other, value.filter(|_| other == signal)),
-        }
-    }
-
-    fn restart(&mut self, explicit: bool, link: &mut Link) {
-        let reception = self.daemon.reception(self.service.prepare_signal);
-        let event = Event::Restart {
-            reception,
-            explicit,
-        };
-        self.apply(event, link);
-    }
-
-    fn stop(&mut self, link: &mut Link) {
-        let within = self.service.policy.stop_timeout;
-        self.apply(Event::Stop { within }, link);
     }
 
     fn apply(&mut self, event: Event, link: &mut Link) {
@@ -579,6 +404,8 @@ impl Keeper {
         if before != next {
             self.record_phase();
             self.watch_directory();
+            self.watch_wish();
+            self.ask_for_time(link);
         }
     }
 
@@ -593,13 +420,21 @@ impl Keeper {
                 self.send(Signal::TERM, None);
             }
             Action::Kill => self.send(Signal::KILL, None),
-            Action::Commit => self.commit(),
+            Action::Commit => {
+                self.commit();
+                self.announce_ready(link);
+            }
             Action::StopPredecessors(within) => {
                 let now = self.clock.now();
                 self.predecessors.end(within, false, now, &self.report);
                 self.mark_draining(&[], within);
+                self.refuse_waiters();
             }
-            Action::EndAttempt(end) => self.end_attempt(end),
+            Action::EndAttempt(end) => {
+                self.end_attempt(end);
+                self.announce_failure(end, link);
+            }
+            Action::AskWish => self.wishes.ask(self.clock.now()),
             Action::Detach => {
                 self.record_phase();
                 self.lock = None;
@@ -622,7 +457,13 @@ impl Keeper {
     /// The launcher's end of the link will close, and that is no loss.
     fn dismiss(&mut self, ending: Ending, link: &mut Link) {
         if std::mem::take(&mut self.supervised) {
-            link.say(Word::Leave(ending));
+            // One that has nothing left to do ends before its launcher does (R15).
+            let goes = self.phase == Phase::Gone && !self.predecessors.need_us();
+            link.say(if goes {
+                Word::LeaveLast(ending)
+            } else {
+                Word::Leave(ending)
+            });
         }
     }
 
@@ -647,7 +488,7 @@ fn become_keeper(service: &Service) -> Result<(Report, Identity)> {
 
 fn signals_of(service: &Service) -> Result<SignalFd> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let wanted = signals::set_of([Signal::CHLD, service.detach_signal]);
+    let wanted = signals::set_of([Signal::CHLD, Signal::TERM, service.detach_signal]);
     SignalFd::with_flags(&wanted, flags).context("cannot make a signalfd")
 }
 

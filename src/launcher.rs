@@ -5,6 +5,7 @@
 //! stays pending in the kernel until the keeper has dealt with the one of its kind before (R24).
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -21,10 +22,15 @@ use crate::inherited;
 use crate::keeper::{self, Inheritance, Kin};
 use crate::link::{Heard, Link, Word};
 use crate::listen::Passed;
+use crate::notify::{self, Upstream};
 use crate::process::{self, Identity};
 use crate::report::{Report, cause, complain};
-use crate::signals::{self, Signal};
+use crate::signals::{self, Meaning, Signal};
+use crate::supervisor::Supervisor;
 use crate::sys;
+
+/// What a keeper that has said its last word may take to go, and a supervisor to hear it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Starts the service's next generation, and says how to end. The keeper is this process's child
 /// and never returns from here.
@@ -37,6 +43,7 @@ pub(crate) fn run(service: Service) -> Ending {
             complain(&why);
             // Whoever serves shall not take its absence for a stop (R16).
             control::report_failed_start(&socket, &why);
+            notify::report_failed_start(&why);
             Ending::Exited(FAILED)
         }
     }
@@ -44,7 +51,10 @@ pub(crate) fn run(service: Service) -> Ending {
 
 fn launch(service: Service) -> Result<Ending> {
     // Before anything is opened: what is open now was inherited.
-    let sockets = Passed::find(&service.listen.wanted)?;
+    let sockets = Passed::find(&service.listen.wanted, service.notification)?;
+    let upstream = Upstream::find(service.notification)?;
+    let comes_back = service.meanings.of(Signal::TERM) == Meaning::Restart;
+    let supervisor = Supervisor::find(comes_back);
     let mask = inherited::block_signals()?;
     let inherited = Inheritance { mask, sockets };
     sys::watch_children();
@@ -59,8 +69,8 @@ fn launch(service: Service) -> Result<Ending> {
     };
     match sys::fork().context("cannot fork")? {
         ForkResult::Child => {
-            drop((link, signals));
-            keeper::run(service, keepers_link, kin, &inherited)
+            drop((link, signals, upstream));
+            keeper::run(service, keepers_link, kin, supervisor, &inherited)
         }
         ForkResult::Parent { child } => {
             drop(keepers_link);
@@ -68,17 +78,21 @@ fn launch(service: Service) -> Result<Ending> {
             let launcher = Launcher {
                 service,
                 kin,
+                supervisor,
+                upstream,
+                lost_some: false,
                 link,
                 keeper: child.as_raw(),
                 keeper_ended: None,
                 settled: true,
                 signals,
                 on_their_way: Vec::new(),
+                last_word: None,
                 daemon: None,
                 daemon_ended: None,
                 report,
             };
-            Ok(launcher.pass_on())
+            Ok(launcher.run())
         }
     }
 }
@@ -86,6 +100,11 @@ fn launch(service: Service) -> Result<Ending> {
 struct Launcher {
     service: Service,
     kin: Kin,
+    /// For the next keeper, should this one be lost.
+    supervisor: Supervisor,
+    upstream: Upstream,
+    /// Something for the supervisor was lost; it is said once.
+    lost_some: bool,
     link: Link,
     keeper: i32,
     keeper_ended: Option<Ending>,
@@ -94,6 +113,8 @@ struct Launcher {
     signals: SignalFd,
     /// With the keeper; they are left pending in the kernel meanwhile.
     on_their_way: Vec<(Signal, Option<i32>)>,
+    /// How to end once the keeper has, or by then at the latest.
+    last_word: Option<(Ending, Instant)>,
     /// The daemon's PID, and how it ended if it was inherited from a lost keeper.
     daemon: Option<i32>,
     daemon_ended: Option<Ending>,
@@ -101,8 +122,17 @@ struct Launcher {
 }
 
 impl Launcher {
-    fn pass_on(mut self) -> Ending {
-        if let Err(error) = inherited::let_go(&[self.link.as_fd(), self.signals.as_fd()]) {
+    fn run(mut self) -> Ending {
+        let ending = self.pass_on();
+        self.upstream.finish(FAREWELL);
+        ending
+    }
+
+    fn pass_on(&mut self) -> Ending {
+        let mut keep = vec![self.link.as_fd(), self.signals.as_fd()];
+        keep.extend(self.supervisor.descriptor());
+        keep.extend(self.upstream.descriptors());
+        if let Err(error) = inherited::let_go(&keep) {
             self.report.warn(&format!(
                 "the launcher cannot let go of what it inherited: {}",
                 cause(&error)
@@ -112,8 +142,12 @@ impl Launcher {
             if let Some(ending) = self.hear() {
                 return ending;
             }
+            if let Some((ending, _)) = self.last_word.filter(|(_, by)| *by <= Instant::now()) {
+                return ending;
+            }
             self.pass_signals_on();
             self.link.flush();
+            self.upstream.flush();
             self.wait();
         }
     }
@@ -124,12 +158,18 @@ impl Launcher {
         } else {
             PollFlags::empty()
         };
-        let mut sources = [
+        let mut sources = vec![
             PollFd::new(self.link.as_fd(), PollFlags::POLLIN | behind),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
+        let upstream = self.upstream.behind();
+        sources.extend(upstream.map(|socket| PollFd::new(socket, PollFlags::POLLOUT)));
+        let timeout = match self.last_word {
+            Some(_) => PollTimeout::try_from(FAREWELL).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
         // Whatever comes of it, everything is read anew.
-        poll_or_pause(&mut sources, PollTimeout::NONE);
+        poll_or_pause(&mut sources, timeout);
     }
 
     /// Reads what the keeper says, to the last word.
@@ -137,6 +177,17 @@ impl Launcher {
         loop {
             match self.link.hear() {
                 Heard::Word(Word::Leave(ending)) => return Some(ending),
+                Heard::Word(Word::LeaveLast(ending)) => {
+                    self.last_word = Some((ending, Instant::now() + FAREWELL));
+                }
+                Heard::Word(Word::Ready) => self.upstream.ready(),
+                Heard::Notice(notice) => {
+                    if self.upstream.pass(notice) && !std::mem::replace(&mut self.lost_some, true) {
+                        self.report.warn(
+                            "the supervisor does not read what it is told, and some of it is lost",
+                        );
+                    }
+                }
                 Heard::Word(Word::Handled(signal)) => {
                     self.on_their_way.retain(|(other, _)| *other != signal);
                     self.listen_again();
@@ -148,7 +199,7 @@ impl Launcher {
                 // Only the keeper's end hears these.
                 Heard::Word(Word::Signal(..) | Word::Reaped(..)) => {}
                 Heard::NothingYet => return None,
-                Heard::End => match self.keeper_lost() {
+                Heard::End => match self.keeper_gone() {
                     Some(ending) => return Some(ending),
                     None => continue,
                 },
@@ -219,9 +270,9 @@ impl Launcher {
         }
     }
 
-    /// It went without a word, which it does only if it was killed. Its daemon lives: another keeper
-    /// goes on with it (R20). Gives the ending where there can be none.
-    fn keeper_lost(&mut self) -> Option<Ending> {
+    /// It went, and without a last word only if it was killed. Then its daemon lives, and another keeper
+    /// goes on with it (R20). Gives the ending where there is to be none.
+    fn keeper_gone(&mut self) -> Option<Ending> {
         self.reap();
         let how = self.keeper_ended.take().or_else(|| {
             // The link's end comes a moment before the process's own.
@@ -231,6 +282,9 @@ impl Launcher {
                 .flatten()
                 .and_then(|(_, status)| Ending::from_wait(status))
         });
+        if let Some((ending, _)) = self.last_word {
+            return Some(ending);
+        }
         let how = how.map_or_else(|| "lost".to_owned(), |ending| ending.to_string());
         let gone = format!("the keeper (pid {}) is gone: {how}", self.keeper);
         if !self.settled {
@@ -259,7 +313,12 @@ impl Launcher {
             self.link.say(Word::Reaped(daemon, ending));
         }
         match sys::fork().context("cannot fork")? {
-            ForkResult::Child => keeper::take_over(self.service.clone(), keepers_link, self.kin),
+            ForkResult::Child => {
+                let nobody = Supervisor::Unreadable(None);
+                let supervisor = std::mem::replace(&mut self.supervisor, nobody);
+                self.upstream = Upstream::default();
+                keeper::take_over(self.service.clone(), keepers_link, self.kin, supervisor)
+            }
             ForkResult::Parent { child } => {
                 self.keeper = child.as_raw();
                 // The lost one had not dealt with them.

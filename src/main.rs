@@ -24,6 +24,7 @@ mod process;
 mod ready;
 mod report;
 mod signals;
+mod supervisor;
 mod sys;
 mod verbs;
 
@@ -45,6 +46,7 @@ fn main() {
             if let (departure::FAILED, Some(pid_file)) = (status, cli::pid_file_in(&arguments)) {
                 let socket = files::Files::beside(&pid_file).socket;
                 control::report_failed_start(&socket, &line);
+                notify::report_failed_start(&line);
             }
             fail((status, line))
         }

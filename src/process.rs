@@ -300,6 +300,12 @@ pub(crate) fn descends_from(pid: i32, ancestor: i32) -> bool {
     false
 }
 
+/// The name that the kernel has for a process, of 15 bytes at most; `comm` in proc(5).
+pub(crate) fn name_of(pid: i32) -> io::Result<String> {
+    let name = fs::read(format!("/proc/{pid}/comm"))?;
+    Ok(String::from_utf8_lossy(&name).trim_end().to_owned())
+}
+
 /// Whoever started this process, if it can be seen.
 pub(crate) fn parent_of_this_process() -> Option<Identity> {
     let parent = nix::unistd::getppid().as_raw();

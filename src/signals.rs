@@ -117,6 +117,8 @@ pub(crate) fn set_of(signals: impl IntoIterator<Item = Signal>) -> SigSet {
 /// What a signal to the launcher means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
+    /// What the supervisor wants: a restart or a stop (§7).
+    Auto,
     /// Let go of the daemon, for a successor to take over.
     Restart,
     /// End the daemon.
@@ -132,9 +134,8 @@ pub(crate) struct Meanings(Vec<(Signal, Meaning)>);
 
 impl Default for Meanings {
     fn default() -> Meanings {
-        // TERM is a restart until the supervisor's wish can be read (§7).
         Meanings(vec![
-            (Signal::TERM, Meaning::Restart),
+            (Signal::TERM, Meaning::Auto),
             (Signal::INT, Meaning::Stop),
         ])
     }
@@ -199,7 +200,7 @@ mod tests {
     fn the_last_word_on_a_signal_holds() {
         let mut meanings = Meanings::default();
         assert_eq!(meanings.of(Signal::HUP), Meaning::Forward(Signal::HUP));
-        assert_eq!(meanings.of(Signal::TERM), Meaning::Restart);
+        assert_eq!(meanings.of(Signal::TERM), Meaning::Auto);
         meanings.set(Signal::TERM, Meaning::Stop);
         meanings.set(Signal::TERM, Meaning::Ignore);
         assert_eq!(meanings.of(Signal::TERM), Meaning::Ignore);

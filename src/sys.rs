@@ -98,6 +98,15 @@ pub(crate) fn is_open(descriptor: RawFd) -> bool {
     unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
 }
 
+/// Takes over a descriptor that was inherited for us, and hides it from what is exec'ed. Once for each.
+pub(crate) fn take(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD changes one flag of a descriptor; a closed one is the answer EBADF.
+    check(unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, it was inherited, so no object of this process owns it, and the caller takes
+    // it over once.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
 /// `dup2(2)`: gives each of them the number that a program expects, from `first` on, and lets it
 /// outlive an exec. Only for a process that is about to exec, and with descriptors above the last of
 /// those numbers.

@@ -73,7 +73,6 @@ impl Deployed {
     /// Nothing is left but what stays by design.
     fn end(mut self) {
         self.runit.want_down();
-        verb(&self.stage, "stop", &[]).finish().expect_success();
         self.stage
             .scratch
             .wait_no_processes_but(&self.runit.own_processes());

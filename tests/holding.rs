@@ -281,11 +281,13 @@ fn the_restart_verb_waits_for_the_next_generation_while_sockets_are_held() {
         let held = holding(&[]);
         let scene = &held.scene;
         let verb = scene.verb_spawn(&["restart"]).start();
-        let waits = |pid: Pid| {
-            let call = fs::read_to_string(format!("/proc/{pid}/wchan"));
-            call.is_ok_and(|call| call.contains("poll"))
+        // It watches the directory once it has its first answer.
+        let was_answered = |pid: Pid| {
+            let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            let mut all = all.flat_map(|one| fs::read_link(one.path()));
+            all.any(|what| what.to_string_lossy().contains("inotify"))
         };
-        while !waits(verb.pid()) {
+        while !was_answered(verb.pid()) {
             assert!(verb.alive(), "{}", verb.describe());
             thread::yield_now();
         }

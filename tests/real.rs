@@ -31,3 +31,4 @@ mod supervisors;
 mod transcripts;
 mod transparency;
 mod verbs;
+mod wish_faults;

@@ -80,10 +80,6 @@ impl Server {
     /// Nothing is left but what stays by design.
     fn end(mut self, paths: &[&Path]) {
         self.runit.want_down();
-        let stop = Spawn::new(&self.stage.scratch, support::program())
-            .arg("stop")
-            .arg(&self.stage.pid_file);
-        stop.finish().expect_success();
         self.stage
             .scratch
             .wait_no_processes_but(&self.runit.own_processes());

@@ -63,15 +63,9 @@ impl Place {
         )
     }
 
-    /// Takes the service down, and ends its last generation: until a final stop can be told from a restart, the
-    /// supervisor's stop verb leaves it in standby.
+    /// Takes the service down for good, by the supervisor's own stop verb.
     fn end(&self, supervisor: &mut dyn Supervisor) {
         supervisor.want_down();
-        let launcher_left = self.log.wait_seen("serves on, detached");
-        assert!(!launcher_left.is_empty());
-        let stop = supervisor.beside(&self.scratch, &support::program());
-        let stop = stop.arg("stop").arg(&self.pid_file);
-        stop.finish().expect_success();
         self.scratch
             .wait_no_processes_but(&supervisor.own_processes());
         supervisor.shutdown();

@@ -568,7 +568,8 @@ fn a_hostile_status_text_is_only_text() {
     let hostile = "STATUS=fine\u{1b}[2J\u{7}\t\u{9b}31m\rgeneration=9\u{85}\u{2028}\"}\\ ünïx";
     let second_line = "STATUS=first\ngeneration=9\nphase=serving\nSTATUS=last";
     for (words, shown) in [
-        (hostile, "fine [2J   31m generation=9 \u{2028}\"}\\ ünïx"),
+        // To systemd a carriage return ends a line, and so it does here.
+        (hostile, "fine [2J   31m"),
         (second_line, "last"),
     ] {
         // Past our own verb, which would refuse most of it.
@@ -1015,13 +1016,12 @@ fn a_deploy_script_under_runit() {
     stage.log.wait_for(&format!("{fourth} is started"));
     assert_eq!(stage.pid_in_file(), Some(fourth));
 
-    // A stop after runit's own: it is not started again.
+    // runit's own stop ends it all by itself, and it is not started again.
     let launcher = launcher_of(&stage);
     runit.run(Verb::Down);
-    stage.log.wait_for("serves on, detached");
     process::wait_exit(launcher);
-    let stopped = verb(&stage, "stop", &[]).finish().expect_success();
-    assert_eq!(stopped.stderr, "", "nobody will start it");
+    let stopped = verb(&stage, "stop", &[]).finish();
+    assert_eq!(stopped.code(), Some(3), "nothing is left to stop");
     stage.scratch.wait_no_processes_but(&runit.own_processes());
     assert_eq!(files_left(&stage), ["app.pid.lock"]);
     runit.shutdown();

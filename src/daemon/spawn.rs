@@ -147,7 +147,7 @@ pub(crate) fn exec_here(command: &Command, listen: &Listen) -> (i32, String) {
 }
 
 fn open_here(listen: &Listen) -> Result<(Environment, Sockets, i32)> {
-    let passed = Passed::find(&listen.wanted)?;
+    let passed = Passed::find(&listen.wanted, None)?;
     let mut sockets = Sockets::default();
     for wanted in &listen.wanted {
         if let Err(failure) = sockets.open(wanted, &|_, _| false) {

@@ -1,7 +1,7 @@
 //! The end of the PID file's directory (R16): without it no successor can find us.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
@@ -12,7 +12,8 @@ use super::Files;
 #[derive(Debug)]
 pub(crate) struct DirectoryWatch {
     inotify: Inotify,
-    directory: PathBuf,
+    name: OsString,
+    removed: bool,
 }
 
 impl DirectoryWatch {
@@ -25,15 +26,21 @@ impl DirectoryWatch {
         inotify.add_watch(above, wanted)?;
         Ok(DirectoryWatch {
             inotify,
-            directory: directory.to_owned(),
+            name: directory.file_name().unwrap_or_default().to_owned(),
+            removed: false,
         })
     }
 
-    /// Whether it is gone now. To be asked when the watch has become readable, and once before.
-    pub(crate) fn has_gone(&self) -> bool {
+    /// Whether it has been removed, whatever has been made in its place. To be asked when the watch has
+    /// become readable.
+    pub(crate) fn was_removed(&mut self) -> bool {
         // Once is enough: what is left wakes us again.
-        let _ = self.inotify.read_events();
-        !self.directory.is_dir()
+        let events = self.inotify.read_events().unwrap_or_default();
+        self.removed |= events.iter().any(|event| {
+            let deleted = event.mask.contains(AddWatchFlags::IN_DELETE);
+            deleted && event.name.as_ref() == Some(&self.name)
+        });
+        self.removed
     }
 }
 

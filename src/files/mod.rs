@@ -37,6 +37,13 @@ pub(crate) struct Files {
     pub(crate) new_socket: PathBuf,
 }
 
+/// The directory of the files, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    device: u64,
+    inode: u64,
+}
+
 impl Files {
     pub(crate) fn beside(pid_file: &Path) -> Files {
         let with = |ending: &str| {
@@ -55,6 +62,15 @@ impl Files {
 
     pub(crate) fn directory(&self) -> &Path {
         self.pid_file.parent().unwrap_or(&self.pid_file)
+    }
+
+    /// Which directory is there now: not by its name, under which there may be another one later.
+    pub(crate) fn home(&self) -> Option<Home> {
+        let found = fs::metadata(self.directory()).ok()?;
+        found.is_dir().then(|| Home {
+            device: found.dev(),
+            inode: found.ino(),
+        })
     }
 
     /// What the PID file holds.

@@ -32,6 +32,13 @@ pub(crate) enum Phase {
         until: Option<Instant>,
         explicit: bool,
     },
+    /// A successor may come now, and the launcher would leave; but first the supervisor is asked once
+    /// more whether it wants one (§7). `news`: what is said of it then.
+    Parting {
+        ready: bool,
+        explicit: bool,
+        news: News,
+    },
     /// Detached: it serves until its successor tells it to drain.
     Standby { ready: bool, patience: Patience },
     /// The daemon is dead, and its keeper keeps the sockets until a successor has them: who connects
@@ -64,8 +71,9 @@ impl Phase {
             | Phase::Draining { until, .. }
             | Phase::Stopping { until, .. } => until,
             Phase::Serving { .. }
+            | Phase::Parting { .. }
             | Phase::Standby {
-                patience: Patience::Attached | Patience::ForGood,
+                patience: Patience::Attached | Patience::Wanted | Patience::ForGood,
                 ..
             }
             | Phase::Killing { .. }
@@ -126,6 +134,11 @@ impl Waits {
             .min_by_key(|(_, moment)| *moment)
     }
 
+    /// When it is ended for not being ready.
+    pub(crate) fn gives_up(self) -> Option<Instant> {
+        self.give_up
+    }
+
     fn deadline(self) -> Option<Instant> {
         let all = [self.assume_ready, self.give_up, self.reminder()];
         all.into_iter().flatten().min()
@@ -139,8 +152,21 @@ pub(crate) enum Patience {
     Attached,
     /// Nobody has come: by then it was a stop.
     Until(Option<Instant>),
+    /// Nobody has come; but the supervisor says that it wants the service up, and would say if not.
+    Wanted,
     /// A successor came and failed by itself, or the restart was explicit: it is not a stop.
     ForGood,
+}
+
+/// What the supervisor wants of the service (§7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Up,
+    Down,
+    /// It has died, and did not say; another one may come in its place.
+    Gone,
+    /// It cannot be told.
+    Unknown,
 }
 
 /// Why a daemon was told to finish while its launcher stays.
@@ -186,6 +212,8 @@ pub(crate) enum Event {
     },
     /// An end is wanted, with KILL after this time.
     Stop { within: Option<Duration> },
+    /// The supervisor has been asked, or looked at.
+    Wish(Wish),
     /// The daemon said something that is no event of its own.
     Spoke(Voice),
     /// The daemon said that it is ready.
@@ -236,6 +264,8 @@ pub(crate) enum Action {
     StopPredecessors(Option<Duration>),
     /// Tell those who wait for this generation that it will not serve (R13, R16).
     EndAttempt(AttemptEnd),
+    /// Ask the supervisor; [`Event::Wish`] will say.
+    AskWish,
     /// Let go of the lock: this generation is no longer the supervised one (R19).
     Detach,
     /// Tell the launcher to leave with status 0.
@@ -304,6 +334,10 @@ pub(crate) enum News {
     },
     /// R16.
     NoSuccessor,
+    /// R16: the supervisor says so. `drains`: there is a daemon, which is told.
+    NotWanted {
+        drains: bool,
+    },
     /// The daemon has died, and its sockets are kept.
     Holding,
     /// They were kept for nobody.

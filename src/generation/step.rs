@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Action, AttemptEnd, Event, News, Patience, Phase, Policy, PrepareWhen, Reception, Voice, Waits,
-    Why,
+    Why, Wish,
 };
 use crate::departure::{Ending, FAILED};
 
@@ -101,7 +101,8 @@ pub(crate) fn step(
                 ended(policy, ending, leaves_sockets, vec![failed], now)
             }
             Event::Deadline => waited(policy, voice, predecessor, waits, now),
-            Event::Prepared
+            Event::Wish(_)
+            | Event::Prepared
             | Event::LastOneGone
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
@@ -120,7 +121,7 @@ pub(crate) fn step(
                         vec![Action::Prepare],
                     )
                 } else {
-                    detached(policy, true, explicit, News::DetachedUnasked, now)
+                    parting(true, explicit, News::DetachedUnasked)
                 }
             }
             Event::Stop { within } => stopped(within, now),
@@ -142,7 +143,8 @@ pub(crate) fn step(
                 ending,
                 leaves_sockets,
             } => ended(policy, ending, leaves_sockets, vec![], now),
-            Event::Prepared
+            Event::Wish(_)
+            | Event::Prepared
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
@@ -158,7 +160,7 @@ pub(crate) fn step(
             until,
             explicit,
         } => match event {
-            Event::Prepared => detached(policy, ready, explicit, News::Prepared, now),
+            Event::Prepared => parting(ready, explicit, News::Prepared),
             Event::Ready(_) if !ready => (
                 Phase::Preparing {
                     ready: true,
@@ -188,7 +190,7 @@ pub(crate) fn step(
             // R8: a daemon that is ready serves, and its successor will end it.
             Event::Deadline if ready => {
                 let news = News::NeverPrepared { ready };
-                detached(policy, ready, explicit, news, now)
+                parting(ready, explicit, news)
             }
             Event::Deadline => {
                 let news = Action::Report(News::NeverPrepared { ready });
@@ -198,6 +200,7 @@ pub(crate) fn step(
                 )
             }
             Event::Restart { .. }
+            | Event::Wish(_)
             | Event::Ready(_)
             | Event::Spoke(_)
             | Event::PredecessorsGone
@@ -207,6 +210,56 @@ pub(crate) fn step(
             | Event::SuccessorLost { .. }
             | Event::Superseded { .. }
             | Event::DirectoryGone => (phase, vec![]),
+        },
+
+        Phase::Parting {
+            ready,
+            explicit,
+            news,
+        } => match event {
+            // A stop seen late (§7).
+            Event::Wish(Wish::Down) => stopped(policy.stop_timeout, now),
+            Event::Wish(Wish::Up | Wish::Gone | Wish::Unknown) => {
+                detached(policy, ready, explicit, news, now)
+            }
+            Event::Ready(_) if !ready => (
+                Phase::Parting {
+                    ready: true,
+                    explicit,
+                    news,
+                },
+                vec![Action::Commit],
+            ),
+            Event::Restart { explicit: true, .. } => (
+                Phase::Parting {
+                    ready,
+                    explicit: true,
+                    news,
+                },
+                vec![],
+            ),
+            Event::Stop { within } => stopped(within, now),
+            Event::LauncherLost(_) | Event::Orphaned(_) => {
+                let patience = patience(policy, explicit, now);
+                let next = Phase::Standby { ready, patience };
+                let_go(event, next, vec![left_alone(event)])
+            }
+            Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            } => ended(policy, ending, leaves_sockets, vec![], now),
+            Event::Restart { .. }
+            | Event::Ready(_)
+            | Event::Spoke(_)
+            | Event::Prepared
+            | Event::PredecessorsGone
+            | Event::LastOneGone
+            | Event::PredecessorReady
+            | Event::SuccessorAttached
+            | Event::SuccessorLost { .. }
+            | Event::Superseded { .. }
+            | Event::DirectoryGone
+            | Event::Deadline => (phase, vec![]),
         },
 
         Phase::Standby { ready, patience } => {
@@ -226,7 +279,32 @@ pub(crate) fn step(
                 Event::SuccessorAttached => patient(Patience::Attached),
                 Event::SuccessorLost { another: true } => patient(Patience::ForGood),
                 Event::SuccessorLost { another: false } => patient(orphaned_after(policy, now)),
-                Event::DirectoryGone if patience == Patience::ForGood => {
+                Event::DirectoryGone
+                    if matches!(patience, Patience::ForGood | Patience::Wanted) =>
+                {
+                    patient(orphaned_after(policy, now))
+                }
+                // A successor that has come is told by its own launcher.
+                Event::Wish(Wish::Down) if patience != Patience::Attached => {
+                    let within = policy.stop_timeout;
+                    let actions = vec![
+                        Action::Report(News::NotWanted { drains: true }),
+                        Action::Drain,
+                        Action::Close,
+                        Action::StopPredecessors(within),
+                    ];
+                    (draining(within, now), actions)
+                }
+                Event::Wish(Wish::Up) if matches!(patience, Patience::Until(_)) => {
+                    patient(Patience::Wanted)
+                }
+                Event::Wish(Wish::Unknown) if patience == Patience::Wanted => {
+                    patient(orphaned_after(policy, now))
+                }
+                // Whatever the last attempt was, there may be no other one.
+                Event::Wish(Wish::Gone)
+                    if matches!(patience, Patience::ForGood | Patience::Wanted) =>
+                {
                     patient(orphaned_after(policy, now))
                 }
                 Event::Superseded { told } => {
@@ -257,6 +335,7 @@ pub(crate) fn step(
                 } => held_detached(policy, now),
                 Event::DaemonEnded { .. } => gone_detached(),
                 Event::Restart { .. }
+                | Event::Wish(_)
                 | Event::Spoke(_)
                 | Event::Ready(_)
                 | Event::Prepared
@@ -279,10 +358,20 @@ pub(crate) fn step(
                 ];
                 (Phase::Gone, actions)
             }
+            Event::Wish(Wish::Down) => {
+                let actions = vec![
+                    Action::Report(News::NotWanted { drains: false }),
+                    Action::Close,
+                    Action::StopPredecessors(policy.stop_timeout),
+                    Action::CleanUp,
+                ];
+                (Phase::Gone, actions)
+            }
             Event::Deadline => nobody_came(),
             // No successor can find us, and no deadline would come.
             Event::DirectoryGone if until.is_none() => nobody_came(),
             Event::Restart { .. }
+            | Event::Wish(_)
             | Event::Spoke(_)
             | Event::Ready(_)
             | Event::Prepared
@@ -323,6 +412,7 @@ pub(crate) fn step(
             Event::DaemonEnded { .. } => gone_detached(),
             Event::Deadline => killing(None),
             Event::Restart { .. }
+            | Event::Wish(_)
             | Event::Spoke(_)
             | Event::Ready(_)
             | Event::Prepared
@@ -362,6 +452,7 @@ pub(crate) fn step(
             } => ended_as_told(policy, why, ending, leaves_sockets, now),
             Event::Deadline => killing(Some(why)),
             Event::Restart { .. }
+            | Event::Wish(_)
             | Event::Spoke(_)
             | Event::Ready(_)
             | Event::Prepared
@@ -395,6 +486,7 @@ pub(crate) fn step(
                 None => gone_detached(),
             },
             Event::Restart { .. }
+            | Event::Wish(_)
             | Event::Stop { .. }
             | Event::Spoke(_)
             | Event::Ready(_)
@@ -420,6 +512,7 @@ pub(crate) fn step(
                 let_go(event, Phase::Gone, actions)
             }
             Event::Restart { .. }
+            | Event::Wish(_)
             | Event::Spoke(_)
             | Event::Ready(_)
             | Event::Prepared
@@ -527,6 +620,16 @@ fn draining(timeout: Option<Duration>, now: Instant) -> Phase {
 fn killing(launcher: Option<Why>) -> (Phase, Vec<Action>) {
     let actions = vec![Action::Report(News::NotInTime), Action::Kill];
     (Phase::Killing { launcher }, actions)
+}
+
+/// The launcher leaves, unless the supervisor says that it was a stop.
+fn parting(ready: bool, explicit: bool, news: News) -> (Phase, Vec<Action>) {
+    let next = Phase::Parting {
+        ready,
+        explicit,
+        news,
+    };
+    (next, vec![Action::AskWish])
 }
 
 /// The launcher leaves, and the daemon serves on.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Action, AttemptEnd, Event, News, Patience, Phase, Policy, PrepareWhen, Reception, Voice, Waits,
-    Why, step,
+    Why, Wish, step,
 };
 use crate::departure::Ending;
 
@@ -58,9 +58,20 @@ fn phases(now: Instant) -> Vec<(String, Phase)> {
         }
     }
     for (ready, words) in [(false, "never ready"), (true, "ready")] {
+        for (explicit, wish) in [(false, ""), (true, ", explicit")] {
+            let phase = Phase::Parting {
+                ready,
+                explicit,
+                news: News::Prepared,
+            };
+            phases.push((format!("Parting, {words}{wish}"), phase));
+        }
+    }
+    for (ready, words) in [(false, "never ready"), (true, "ready")] {
         for patience in [
             Patience::Until(until),
             Patience::Attached,
+            Patience::Wanted,
             Patience::ForGood,
         ] {
             let phase = Phase::Standby { ready, patience };
@@ -102,6 +113,7 @@ fn waiting(patience: Patience) -> &'static str {
     match patience {
         Patience::Attached => "successor attached",
         Patience::Until(_) => "for a time",
+        Patience::Wanted => "wanted up",
         Patience::ForGood => "for good",
     }
 }
@@ -145,6 +157,10 @@ fn events() -> Vec<(String, Event)> {
     }
     let mut add = |words: &str, event| events.push((words.to_owned(), event));
     add("stop", Event::Stop { within: WITHIN });
+    add("the supervisor wants it up", Event::Wish(Wish::Up));
+    add("the supervisor wants it down", Event::Wish(Wish::Down));
+    add("the supervisor has died", Event::Wish(Wish::Gone));
+    add("no telling what it wants", Event::Wish(Wish::Unknown));
     add("daemon ended", ended(ENDED, false));
     add("daemon ended, sockets left", ended(ENDED, true));
     for voice in VOICES {
@@ -219,6 +235,7 @@ fn supervised(phase: Phase) -> bool {
         Phase::Starting { .. }
         | Phase::Serving { .. }
         | Phase::Preparing { .. }
+        | Phase::Parting { .. }
         | Phase::Stopping { .. }
         | Phase::Lingering { .. } => true,
         Phase::Killing { launcher } => launcher.is_some(),
@@ -349,7 +366,7 @@ fn who_is_told_to_prepare() {
 /// R9, R13: until the new daemon is ready, its predecessor is not touched, but by a final stop.
 #[test]
 fn a_predecessor_is_told_to_drain_by_a_ready_successor_only() {
-    every_step(|_, phase, event, next, actions| {
+    every_step(|policy, phase, event, next, actions| {
         if actions.contains(&Action::Commit) {
             let ready = matches!(event, Event::Ready(_))
                 || (event == Event::Deadline && matches!(phase, Phase::Starting { .. }));
@@ -360,7 +377,8 @@ fn a_predecessor_is_told_to_drain_by_a_ready_successor_only() {
             .iter()
             .find(|action| matches!(action, Action::StopPredecessors(_)))
         {
-            assert_eq!(event, Event::Stop { within: *within });
+            let wished = event == Event::Wish(Wish::Down) && *within == policy.stop_timeout;
+            assert!(wished || event == Event::Stop { within: *within });
         }
     });
 }
@@ -420,8 +438,47 @@ fn a_standby_drains_by_a_commit_a_stop_or_its_deadline_only() {
                 | Event::Deadline
                 | Event::DaemonEnded { .. }
         );
+        let attached = matches!(
+            phase,
+            Phase::Standby {
+                patience: Patience::Attached,
+                ..
+            }
+        );
+        let ends = ends || (event == Event::Wish(Wish::Down) && !attached);
         assert_eq!(!matches!(next, Phase::Standby { .. }), ends, "{event:?}");
     });
+}
+
+/// §7: before the launcher leaves a daemon alone, the supervisor has been asked; and a stop that is seen
+/// only then is one all the same.
+#[test]
+fn nobody_is_left_alone_unasked() {
+    every_step(|_, phase, event, next, actions| {
+        if actions.contains(&Action::LeaveDetached) && !matches!(event, Event::Orphaned(_)) {
+            assert!(
+                matches!(phase, Phase::Parting { .. }),
+                "{phase:?} {event:?}"
+            );
+            assert!(matches!(
+                event,
+                Event::Wish(Wish::Up | Wish::Gone | Wish::Unknown)
+            ));
+        }
+        if actions.contains(&Action::AskWish) {
+            assert!(matches!(next, Phase::Parting { .. }), "{phase:?} {event:?}");
+        }
+    });
+    let parting = Phase::Parting {
+        ready: true,
+        explicit: false,
+        news: News::Prepared,
+    };
+    let now = Instant::now();
+    let (next, actions) = step(&POLICY, parting, Event::Wish(Wish::Down), now);
+    assert!(matches!(next, Phase::Stopping { why: Why::Stop, .. }));
+    assert!(actions.contains(&Action::Drain));
+    assert_eq!(leaves(&actions), 0);
 }
 
 /// §3: the sockets of a daemon that has died are somebody's at every moment, or closed on purpose.
@@ -441,7 +498,10 @@ fn sockets_are_held_until_a_successor_has_them_a_stop_or_the_deadline() {
         assert_eq!(next == Phase::Gone, handed || closed, "{event:?}");
         if closed {
             let nobody = phase.deadline().is_none() && event == Event::DirectoryGone;
-            let over = matches!(event, Event::Stop { .. } | Event::Deadline);
+            let over = matches!(
+                event,
+                Event::Stop { .. } | Event::Wish(Wish::Down) | Event::Deadline
+            );
             assert!(over || nobody, "{event:?}");
         }
     });
@@ -464,8 +524,13 @@ fn patience_ends_where_an_absence_may_be_a_stop() {
         patience
     };
     let serving = Phase::Serving { voice };
-    assert_eq!(after(serving, restart(false)), armed);
-    assert_eq!(after(serving, restart(true)), Patience::ForGood);
+    let after_restart = |explicit| {
+        // Nobody handles the signal, so nobody is asked but the supervisor.
+        let (parting, _) = step(&POLICY, serving, restart(explicit), now);
+        after(parting, Event::Wish(Wish::Unknown))
+    };
+    assert_eq!(after_restart(false), armed);
+    assert_eq!(after_restart(true), Patience::ForGood);
     let lost = Event::LauncherLost(Reception::Handled);
     assert_eq!(after(serving, lost), armed);
     let standby = |patience| Phase::Standby {
@@ -481,7 +546,21 @@ fn patience_ends_where_an_absence_may_be_a_stop() {
     assert_eq!(after(attached, failed), Patience::ForGood);
     let withdrawn = Event::SuccessorLost { another: false };
     assert_eq!(after(attached, withdrawn), armed);
+    assert_eq!(
+        after(standby(armed), Event::Wish(Wish::Up)),
+        Patience::Wanted
+    );
+    assert_eq!(after(standby(armed), Event::Wish(Wish::Unknown)), armed);
+    let wanted = standby(Patience::Wanted);
+    assert_eq!(after(wanted, Event::Wish(Wish::Unknown)), armed);
+    assert_eq!(after(wanted, Event::DirectoryGone), armed);
     let for_good = standby(Patience::ForGood);
+    for wish in [Wish::Up, Wish::Unknown] {
+        assert_eq!(after(for_good, Event::Wish(wish)), Patience::ForGood);
+    }
+    for patience in [armed, Patience::Wanted, Patience::ForGood] {
+        assert_eq!(after(standby(patience), Event::Wish(Wish::Gone)), armed);
+    }
     assert_eq!(after(for_good, Event::DirectoryGone), armed);
     assert_eq!(after(attached, Event::DirectoryGone), Patience::Attached);
 }
@@ -533,6 +612,8 @@ fn no_answer_in_time_detaches_what_serves_and_ends_what_never_did() {
         )
     };
     let (next, actions) = late(true);
+    assert_eq!(actions, [Action::AskWish]);
+    let (next, actions) = step(&POLICY, next, Event::Wish(Wish::Up), now);
     assert!(matches!(next, Phase::Standby { ready: true, .. }));
     assert_eq!(
         actions[0],
@@ -669,6 +750,12 @@ fn named(phase: Phase) -> String {
             let wish = if explicit { ", explicit" } else { "" };
             format!("{}{wish}", with("Preparing", ready))
         }
+        Phase::Parting {
+            ready, explicit, ..
+        } => {
+            let wish = if explicit { ", explicit" } else { "" };
+            format!("{}{wish}", with("Parting", ready))
+        }
         Phase::Standby { ready, patience } => {
             format!("{}, {}", with("Standby", ready), waiting(patience))
         }
@@ -697,6 +784,7 @@ fn in_words(action: Action) -> String {
             "*failed* to predecessors"
         }
         Action::EndAttempt(AttemptEnd::Withdrawn { .. }) => "*withdrawn* to predecessors",
+        Action::AskWish => "ask the supervisor",
         Action::Detach => "let go of the lock",
         Action::LeaveDetached => "launcher leaves with 0",
         Action::LeaveWith(ENDED) => "launcher leaves with the daemon's status",
@@ -724,6 +812,7 @@ fn in_words(action: Action) -> String {
             | News::RestartedByStop { .. }
             | News::DetachedUnasked
             | News::Prepared
+            | News::NotWanted { .. }
             | News::Superseded { .. },
         ) => "log line",
     }

@@ -15,9 +15,15 @@ use crate::link::{Link, Word};
 use crate::notify::NotifySocket;
 use crate::predecessors::Predecessors;
 use crate::ready::PidFileWatch;
+use crate::supervisor::{Supervisor, Wishes};
 
 impl Keeper {
-    pub(super) fn adopt(service: Service, link: &mut Link, kin: Kin) -> Result<Keeper> {
+    pub(super) fn adopt(
+        service: Service,
+        link: &mut Link,
+        kin: Kin,
+        supervisor: Supervisor,
+    ) -> Result<Keeper> {
         let (report, identity) = become_keeper(&service)?;
         let files = Files::beside(&service.pid_file);
         // The lost keeper's lock went with it.
@@ -66,6 +72,11 @@ impl Keeper {
             clock,
             kin,
             supervised: true,
+            is_heard: std::env::var_os("NOTIFY_SOCKET").is_some(),
+            wishes: Wishes::new(supervisor, kin),
+            unclear: Vec::new(),
+            unsettled_end: None,
+            to_restart: Vec::new(),
             lock: Some(lock),
             said_ready: entry.state == State::Ready && !entry.assumed,
             voice: entry.voice,
@@ -87,6 +98,7 @@ impl Keeper {
             number: entry.number,
             service,
             report,
+            home: files.home(),
             files,
             identity,
             daemon,
@@ -101,13 +113,17 @@ impl Keeper {
         keeper.go_on(&entry, link);
         // Not before: whatever this one dies of, the next one would die of too.
         link.say(Word::Settled(keeper.daemon.pid()));
+        keeper.ask_for_time(link);
         Ok(keeper)
     }
 
     /// Does again what the lost keeper may not have come to do.
     fn go_on(&mut self, entry: &Entry, link: &mut Link) {
         match (self.phase, entry.state) {
-            (Phase::Serving { .. }, _) => self.take_the_place(),
+            (Phase::Serving { .. }, _) => {
+                self.take_the_place();
+                self.announce_ready(link);
+            }
             // The answer may have come when nobody was there to hear it.
             (Phase::Preparing { ready, .. }, _) => {
                 if ready {

@@ -160,7 +160,7 @@ impl Keeper {
         self.sockets.close();
         // One that served a moment ago serves, or holds them.
         let served = self.predecessors.any_serves();
-        if !self.files.directory().is_dir() {
+        if !self.can_be_found() {
             // Nothing is left there to be taken back, and nobody else can be found there.
             self.sockets.remove_paths(served);
             return;
@@ -287,8 +287,13 @@ impl Keeper {
             Phase::Serving { .. } | Phase::Standby { .. } => (ready, None, None),
             Phase::Preparing {
                 explicit: false, ..
+            }
+            | Phase::Parting {
+                explicit: false, ..
             } => (ready, Some(Begun::Preparing), None),
-            Phase::Preparing { explicit: true, .. } => (ready, Some(Begun::Restarting), None),
+            Phase::Preparing { explicit: true, .. } | Phase::Parting { explicit: true, .. } => {
+                (ready, Some(Begun::Restarting), None)
+            }
             Phase::Draining { until, .. } => (State::Draining, None, until),
             Phase::Stopping { until, why } => (State::Draining, Some(begun_by(why)), until),
             Phase::Killing { launcher } => (

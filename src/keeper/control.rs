@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::Keeper;
+use super::wake::AT_ONCE;
 use crate::control::wire::{Failure, State};
 use crate::control::{Accepted, Attempt, Deadline, Id, Message, Role, Standing};
 use crate::departure::Ending;
@@ -36,7 +37,7 @@ impl Keeper {
         if self.deaf_until.is_some() {
             return;
         }
-        for _ in 0..super::AT_ONCE {
+        for _ in 0..AT_ONCE {
             let accepted = self.listener.accept();
             let failed = std::mem::replace(&mut self.turned_away, false);
             let error = match accepted {
@@ -180,8 +181,7 @@ impl Keeper {
             None => false,
         };
         if !self.callers.has_successor() {
-            let can_be_found = self.files.directory().is_dir();
-            let another = another && can_be_found;
+            let another = another && self.can_be_found();
             self.apply(Event::SuccessorLost { another }, link);
         }
     }
@@ -191,7 +191,7 @@ impl Keeper {
         let for_good = matches!(
             self.phase,
             Phase::Standby {
-                patience: Patience::ForGood,
+                patience: Patience::ForGood | Patience::Wanted,
                 ..
             } | Phase::Holding { until: None }
         );
@@ -209,9 +209,15 @@ impl Keeper {
         }
     }
 
-    pub(super) fn directory_has_gone(&self) -> bool {
-        let watch = self.directory_watch.as_ref();
-        watch.is_some_and(DirectoryWatch::has_gone)
+    pub(super) fn directory_has_gone(&mut self) -> bool {
+        let watch = self.directory_watch.as_mut();
+        let removed = watch.map(DirectoryWatch::was_removed);
+        removed.is_some_and(|removed| removed || !self.can_be_found())
+    }
+
+    /// Whether the directory is there in which we have our files, and not another one (R16).
+    pub(super) fn can_be_found(&self) -> bool {
+        self.home.is_some() && self.files.home() == self.home
     }
 
     /// R19: another supervisor's newcomer has found the lock held.
@@ -232,12 +238,13 @@ impl Keeper {
 
     fn asked_to_restart(&mut self, id: Id, link: &mut Link) {
         match self.phase {
-            Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. } => {
-                let generation = self.number;
-                self.callers.assign(id, Role::Waiter { newer: generation });
-                self.callers.answer(id, &Message::Restarting { generation });
-                self.restart(true, link);
-            }
+            Phase::Starting { .. }
+            | Phase::Serving { .. }
+            | Phase::Preparing { .. }
+            | Phase::Parting { .. } => match self.wishes.ask_followed(self.clock.now()) {
+                Some(followed) => self.restart_if(followed, id, link),
+                None => self.to_restart.push(id),
+            },
             // The supervisor has seen the launcher leave, and a newcomer is to be expected.
             Phase::Standby { .. } | Phase::Holding { .. } => {
                 let failed = self.failure.as_ref().map(|(failure, _)| failure.generation);
@@ -270,6 +277,36 @@ impl Keeper {
         }
     }
 
+    /// Somebody wants a restart for certain; whether there would be a successor is known by now.
+    pub(super) fn restart_if(&mut self, followed: Result<(), String>, id: Id, link: &mut Link) {
+        let asked = matches!(
+            self.phase,
+            Phase::Starting { .. }
+                | Phase::Serving { .. }
+                | Phase::Preparing { .. }
+                | Phase::Parting { .. }
+        );
+        match followed {
+            Err(why) => self.refuse(id, why),
+            // It has become something else meanwhile.
+            Ok(()) if !asked => self.asked_to_restart(id, link),
+            Ok(()) => {
+                let generation = self.number;
+                self.callers.assign(id, Role::Waiter { newer: generation });
+                self.callers.answer(id, &Message::Restarting { generation });
+                self.restart(true, link);
+            }
+        }
+    }
+
+    /// A final stop: the restart that somebody waits for will not come.
+    pub(super) fn refuse_waiters(&mut self) {
+        let why = format!("{} is being stopped", self.name());
+        let refused = Message::Refused { why };
+        self.callers
+            .dismiss_with(&refused, |role| matches!(role, Role::Waiter { .. }));
+    }
+
     fn awaited(&mut self, id: Id, newer: u32) {
         let failed = self.failure.as_ref().map(|(failure, _)| failure);
         if self.number > newer && self.has_committed() {
@@ -290,7 +327,9 @@ impl Keeper {
     pub(super) fn has_committed(&self) -> bool {
         match self.phase {
             Phase::Serving { .. } => true,
-            Phase::Preparing { ready, .. } | Phase::Standby { ready, .. } => ready,
+            Phase::Preparing { ready, .. }
+            | Phase::Parting { ready, .. }
+            | Phase::Standby { ready, .. } => ready,
             Phase::Starting { .. }
             | Phase::Holding { .. }
             | Phase::Draining { .. }
@@ -431,6 +470,8 @@ impl Keeper {
                             .dismiss_all(|role| *role == Role::Stopper { old: true });
                     }
                     self.changed = true;
+                    // It might have held sockets until now.
+                    self.forget_predecessors();
                     self.show_where_nobody_is();
                 }
             }
@@ -489,7 +530,7 @@ impl Keeper {
         match self.phase {
             Phase::Starting { .. } => "starting",
             Phase::Serving { .. } => "serving",
-            Phase::Preparing { .. } => "preparing",
+            Phase::Preparing { .. } | Phase::Parting { .. } => "preparing",
             Phase::Standby { .. } => "standby",
             Phase::Holding { .. } => "holding",
             Phase::Draining { .. } => "draining",
@@ -510,6 +551,7 @@ impl Keeper {
             Phase::Holding { .. } => ("close", moment?),
             Phase::Draining { .. } | Phase::Stopping { .. } => ("kill", moment?),
             Phase::Serving { .. }
+            | Phase::Parting { .. }
             | Phase::Killing { .. }
             | Phase::Lingering { .. }
             | Phase::Gone => return None,

@@ -1,5 +1,7 @@
 //! What the daemon says to its keeper, and what it is answered (R12, R22).
 
+use std::os::fd::OwnedFd;
+
 use super::Keeper;
 use crate::generation::{Event, Phase, Voice};
 use crate::link::Link;
@@ -7,8 +9,14 @@ use crate::notify::{Message, Statement};
 
 impl Keeper {
     /// What one message says, and the answer to it.
-    pub(super) fn hear_out(&mut self, message: Message, link: &mut Link) -> Result<(), String> {
+    pub(super) fn hear_out(
+        &mut self,
+        message: Message,
+        descriptors: Vec<OwnedFd>,
+        link: &mut Link,
+    ) -> Result<(), String> {
         let mut outcome = Ok(());
+        let was_ready = self.has_committed();
         self.apply(Event::Spoke(message.voice), link);
         for statement in message.statements {
             let said = match statement {
@@ -37,6 +45,7 @@ impl Keeper {
             };
             outcome = outcome.and(said);
         }
+        self.pass_on(&message.text, was_ready, descriptors, link);
         outcome
     }
 
@@ -47,13 +56,13 @@ impl Keeper {
 
     fn answer_to_ready(&self) -> Result<(), String> {
         match (self.phase, &self.commit_failure) {
-            (Phase::Serving { .. } | Phase::Preparing { .. } | Phase::Standby { .. }, None) => {
-                Ok(())
-            }
             (
-                Phase::Serving { .. } | Phase::Preparing { .. } | Phase::Standby { .. },
-                Some(words),
-            ) => Err(words.clone()),
+                Phase::Serving { .. }
+                | Phase::Preparing { .. }
+                | Phase::Parting { .. }
+                | Phase::Standby { .. },
+                failure,
+            ) => failure.clone().map_or(Ok(()), Err),
             (
                 Phase::Starting { .. }
                 | Phase::Holding { .. }
@@ -69,7 +78,7 @@ impl Keeper {
 
     fn answer_to_prepared(&self) -> Result<(), String> {
         match self.phase {
-            Phase::Standby { .. } => Ok(()),
+            Phase::Parting { .. } | Phase::Standby { .. } => Ok(()),
             Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. } => {
                 Err("nobody has asked this daemon to prepare".to_owned())
             }

@@ -156,6 +156,13 @@ impl Keeper {
                 in_words(policy.orphan_timeout),
                 in_words(policy.drain_timeout)
             )),
+            News::NotWanted { drains: true } => self.report.note(&format!(
+                "the supervisor wants the service down: {name} is told to drain (TERM); KILL after: {}",
+                in_words(policy.stop_timeout)
+            )),
+            News::NotWanted { drains: false } => self.report.note(&format!(
+                "the supervisor wants the service down: the sockets of {name} are closed"
+            )),
             News::Holding => self.report.note(&format!(
                 "the sockets of {name} are kept until its successor has them; whoever connects waits; closed after: {}",
                 in_words(policy.hold_timeout)
@@ -188,6 +195,7 @@ impl Keeper {
             Phase::Starting { .. }
             | Phase::Serving { .. }
             | Phase::Preparing { .. }
+            | Phase::Parting { .. }
             | Phase::Standby { .. }
             | Phase::Stopping { .. } => "it serves on until its successor is ready",
         }
@@ -220,7 +228,7 @@ impl Keeper {
                     "{name} died before it was ready: {ending} after {age}; {still}"
                 ));
             }
-            Phase::Serving { .. } | Phase::Preparing { .. } => {
+            Phase::Serving { .. } | Phase::Preparing { .. } | Phase::Parting { .. } => {
                 self.report
                     .warn(&format!("{name} died: {ending} after {age}; {still}"));
             }
@@ -241,7 +249,10 @@ impl Keeper {
         }
         matches!(
             self.phase,
-            Phase::Starting { .. } | Phase::Serving { .. } | Phase::Preparing { .. }
+            Phase::Starting { .. }
+                | Phase::Serving { .. }
+                | Phase::Preparing { .. }
+                | Phase::Parting { .. }
         )
     }
 

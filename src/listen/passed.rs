@@ -22,18 +22,19 @@ pub(crate) struct Passed {
 
 impl Passed {
     /// What this process was passed. To be called before it opens anything: whatever else was inherited
-    /// stays where it is (R1), so it must not be where one of `wanted` belongs.
-    pub(crate) fn find(wanted: &[Wanted]) -> Result<Passed> {
+    /// stays where it is (R1), so it must not be where one of `wanted` belongs, unless it is `ours`, which
+    /// the daemon does not get.
+    pub(crate) fn find(wanted: &[Wanted], ours: Option<i32>) -> Result<Passed> {
         let own = std::process::id().to_string();
         // Variables that name another process were not meant for this one; and where nothing is added
         // to what was passed, it is the daemon's affair.
         let meant = env::var("LISTEN_PID").is_ok_and(|pid| pid == own);
         if wanted.is_empty() || !meant {
-            return Passed::default().leave_room_for(wanted);
+            return Passed::default().leave_room_for(wanted, ours);
         }
         let count = env::var("LISTEN_FDS").unwrap_or_default();
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-        Passed::read(&count, &names)?.leave_room_for(wanted)
+        Passed::read(&count, &names)?.leave_room_for(wanted, ours)
     }
 
     fn read(count: &str, names: &str) -> Result<Passed> {
@@ -63,14 +64,14 @@ impl Passed {
         i32::try_from(self.names.len()).map_or(i32::MAX, |count| FIRST.saturating_add(count))
     }
 
-    fn leave_room_for(self, wanted: &[Wanted]) -> Result<Passed> {
+    fn leave_room_for(self, wanted: &[Wanted], ours: Option<i32>) -> Result<Passed> {
         for (Wanted { name, .. }, descriptor) in wanted.iter().zip(self.end()..) {
             if let Some(taken) = self.names.iter().find(|passed| *passed == name) {
                 bail!(
                     "the supervisor passes a socket of the name {taken} already; name the one of --listen otherwise"
                 );
             }
-            if sys::is_open(descriptor) {
+            if Some(descriptor) != ours && sys::is_open(descriptor) {
                 let what = std::fs::read_link(format!("/proc/self/fd/{descriptor}"));
                 let what =
                     what.map_or_else(|_| String::new(), |path| format!(" ({})", path.display()));

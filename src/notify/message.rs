@@ -1,5 +1,6 @@
 //! The words of a datagram: sd_notify's format, with `X_SEAMLESS=` for ours (R22).
 
+use super::notice::lines_of;
 use crate::generation::Voice;
 
 /// One datagram, understood.
@@ -8,6 +9,8 @@ pub(crate) struct Message {
     /// In which voice it was said, as R6 asks.
     pub(crate) voice: Voice,
     pub(crate) statements: Vec<Statement>,
+    /// As it was said, for whoever it is passed on to.
+    pub(crate) text: String,
 }
 
 /// One thing that a daemon says.
@@ -34,8 +37,9 @@ impl Message {
         let mut message = Message {
             voice: Voice::Silent,
             statements: Vec::new(),
+            text: text.to_owned(),
         };
-        for line in text.lines() {
+        for line in lines_of(text) {
             let Some((key, value)) = line.split_once('=') else {
                 continue;
             };

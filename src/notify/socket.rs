@@ -8,13 +8,13 @@ use rustix::net::{
     socket_with, sockopt,
 };
 
-use super::Message;
+use super::{Message, let_go};
 use crate::generation::Voice;
 use crate::process::{self, Stat, Status};
 use crate::sys::{self, Datagram, Sender};
 
 /// Longer than any message that a daemon has a reason to send.
-pub(super) const LONGEST: usize = 8192;
+pub(crate) const LONGEST: usize = 8192;
 
 /// An abstract socket, named by the kernel: it can be reached after a chroot and without any right
 /// to a directory.
@@ -28,13 +28,22 @@ pub(crate) struct NotifySocket {
 #[derive(Debug)]
 pub(crate) enum Received {
     /// From somebody who is believed.
-    Message(Message, Answer),
+    Message(Delivered),
     /// From somebody who is not (given where it was a message), or of no meaning: it changes
     /// nothing.
     Refused {
         sender: Option<Sender>,
     },
     NothingYet,
+}
+
+/// A message, and what came with it.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) message: Message,
+    pub(crate) answer: Answer,
+    /// For whoever it is passed on to; closed, where it is not, which is all that `BARRIER=1` wants.
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 /// Where the sender waits for the outcome, if it does.
@@ -105,19 +114,19 @@ impl NotifySocket {
         let believed = sender.is_some_and(|sender| is_believed(sender, daemon));
         let message = Message::parse(&bytes[..length.min(LONGEST)]);
         if believed && whole {
-            // Only a word of ours asks for an answer; any other descriptor is closed, which is all
-            // that BARRIER=1 wants.
             if let Some(message) = message {
+                // Only a word of ours asks for an answer.
                 let asks = message.voice == Voice::Ours;
-                let answer = Answer(descriptors.into_iter().next().filter(|_| asks));
-                return Received::Message(message, answer);
+                let mut descriptors = descriptors.into_iter();
+                let answer = Answer(if asks { descriptors.next() } else { None });
+                return Received::Message(Delivered {
+                    message,
+                    answer,
+                    descriptors: descriptors.collect(),
+                });
             }
         }
-        // A socket that was told to linger would keep whoever closes it last, which is us, for as
-        // long as its sender likes.
-        for descriptor in &descriptors {
-            let _ = sockopt::set_socket_linger(descriptor, None);
-        }
+        let_go(descriptors);
         Received::Refused {
             sender: sender.filter(|_| message.is_some()),
         }

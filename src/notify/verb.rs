@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -31,6 +32,8 @@ pub(crate) fn message(words: &[String]) -> Result<String> {
             "started" | "ready" => lines.push("X_SEAMLESS=started".to_owned()),
             "prepared" => lines.push("X_SEAMLESS=prepared".to_owned()),
             "stopping" => lines.push("STOPPING=1".to_owned()),
+            "reloading" => lines.push(reloading()),
+            "watchdog" => lines.push("WATCHDOG=1".to_owned()),
             "status" => match words.next() {
                 Some(text) => lines.push(format!("STATUS={}", one_line(text)?)),
                 None => bail!("status needs a text: seamless-run notify status TEXT"),
@@ -40,13 +43,15 @@ pub(crate) fn message(words: &[String]) -> Result<String> {
                     lines.push(format!("{key}={}", one_line(value)?));
                 }
                 _ => bail!(
-                    "cannot say {assignment:?}; say started, prepared, stopping, status TEXT or KEY=VALUE"
+                    "cannot say {assignment:?}; say started, prepared, stopping, reloading, watchdog, status TEXT or KEY=VALUE"
                 ),
             },
         }
     }
     if lines.is_empty() {
-        bail!("nothing to say; say started, prepared, stopping, status TEXT or KEY=VALUE");
+        bail!(
+            "nothing to say; say started, prepared, stopping, reloading, watchdog, status TEXT or KEY=VALUE"
+        );
     }
     if !lines.iter().any(|line| line.starts_with("X_SEAMLESS=")) {
         lines.push("X_SEAMLESS=ask".to_owned());
@@ -59,6 +64,12 @@ pub(crate) fn message(words: &[String]) -> Result<String> {
         );
     }
     Ok(message)
+}
+
+/// With the time that `Type=notify-reload` wants (sd_notify(3)).
+fn reloading() -> String {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros())
 }
 
 fn is_key(key: &str) -> bool {
@@ -198,6 +209,9 @@ mod tests {
             said(&["status", "up", "ready"]).unwrap(),
             "STATUS=up\nX_SEAMLESS=started"
         );
+        assert_eq!(said(&["watchdog"]).unwrap(), "WATCHDOG=1\nX_SEAMLESS=ask");
+        let reloading = said(&["reloading"]).unwrap();
+        assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="));
         assert_eq!(said(&["A_1=x=y"]).unwrap(), "A_1=x=y\nX_SEAMLESS=ask");
     }
 

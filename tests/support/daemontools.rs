@@ -86,6 +86,10 @@ impl Supervisor for Daemontools {
         })
     }
 
+    fn say(&self, words: &[&str]) -> Spawn {
+        self.svc(&words.concat())
+    }
+
     fn shown_pid(&self) -> Option<Pid> {
         main_pid_in_status(&self.service)
     }

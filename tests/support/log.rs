@@ -128,6 +128,35 @@ impl Log {
             .count()
     }
 
+    /// How many lines there are so far.
+    pub(crate) fn length(&self) -> usize {
+        self.lines.lock().lines.len()
+    }
+
+    /// The first line from this one on, counted from 0, that `wanted` takes; None if it has not come by then. The
+    /// cursor stays.
+    pub(crate) fn seen_by(
+        &self,
+        deadline: Instant,
+        from: usize,
+        mut wanted: impl FnMut(&str) -> bool,
+    ) -> Option<String> {
+        let mut state = self.lines.lock();
+        let mut next = from;
+        loop {
+            while let Some((_, line)) = state.lines.get(next) {
+                if wanted(line) {
+                    return Some(line.clone());
+                }
+                next += 1;
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            (state, _) = (self.lines.arrived)
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Every line, each after the time that had passed since the log was made.
     pub(crate) fn listing(&self) -> String {
         self.lines.lock().listing()

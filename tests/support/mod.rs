@@ -13,6 +13,7 @@
 )]
 
 pub(crate) mod log;
+pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod scratch;
@@ -20,6 +21,7 @@ pub(crate) mod service;
 pub(crate) mod spawn;
 
 pub(crate) mod daemontools;
+pub(crate) mod openrc;
 pub(crate) mod runit;
 pub(crate) mod s6;
 pub(crate) mod supervisord;
@@ -110,6 +112,10 @@ pub(crate) trait Supervisor {
     /// The command that a person would type for `verb`.
     fn command(&self, verb: Verb) -> Spawn;
 
+    /// The supervisor's own tool with these words and the service: `sv WORDS app`, `svc WORDS app`,
+    /// `s6-svc WORDS app`, `systemctl WORDS app.service`, `supervisorctl WORDS app`.
+    fn say(&self, words: &[&str]) -> Spawn;
+
     /// The main process, by the number that it has for the test, as the supervisor knows it at this moment.
     fn shown_pid(&self) -> Option<Pid>;
 
@@ -180,17 +186,23 @@ pub(crate) trait Supervisor {
 
 /// The program under test.
 pub(crate) fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_seamless-run"))
+    // Cargo tells it to tests only; a benchmark finds it where cargo put it.
+    match option_env!("CARGO_BIN_EXE_seamless-run") {
+        Some(path) => path.into(),
+        None => profile().join("seamless-run"),
+    }
+}
+
+/// `target/<profile>`, from this one's place in its `deps` or `examples`.
+fn profile() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let profile = this.parent().and_then(Path::parent);
+    profile.expect("target/<profile>/deps").to_owned()
 }
 
 /// An example of the package, built by cargo beside the tests.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/<profile>/deps");
-    let example = profile.join("examples").join(name);
+    let example = profile().join("examples").join(name);
     assert!(
         example.exists(),
         "the example `{name}` is not built: `cargo test` without a choice of targets builds it, `cargo build --examples` does too"
@@ -257,4 +269,23 @@ fn marked(program: impl AsRef<OsStr>, mark: &Path) -> Command {
     let mut command = Command::new(program);
     command.env(scratch::VARIABLE, mark);
     command
+}
+
+/// The living processes of this name among those of a test.
+fn marked_pids(mark: &Path, comm: &str) -> Vec<Pid> {
+    let ours = scratch::processes_of(mark).into_iter();
+    ours.filter(|process| process.comm == comm)
+        .map(|process| process.pid)
+        .collect()
+}
+
+/// KILLs them, and waits for their end.
+fn kill_marked(mark: &Path, comm: &str) {
+    for handle in marked_pids(mark, comm)
+        .into_iter()
+        .filter_map(process::Handle::open)
+    {
+        handle.signal(Signal::SIGKILL);
+        handle.wait_until(Instant::now() + PATIENCE);
+    }
 }

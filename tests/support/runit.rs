@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    Kind, Log, Pid, Scratch, Service, Spawn, Spawned, Supervisor, Verb, has_reader,
-    main_pid_in_status, marked, tool, wait_serving,
+    Kind, Log, Pid, Scratch, Service, Spawn, Spawned, Supervisor, Verb, has_reader, kill_marked,
+    main_pid_in_status, marked, marked_pids, tool, wait_serving,
 };
 
 const PACKAGE: &str = "runit";
@@ -13,21 +13,32 @@ const PACKAGE: &str = "runit";
 pub(crate) struct Runit {
     mark: PathBuf,
     service: PathBuf,
-    runsv: Spawned,
+    /// runsv, or the runsvdir above it.
+    first: Spawned,
 }
 
 impl Runit {
     pub(crate) fn start(scratch: &Scratch, log: &Log, service: &Service) -> Runit {
+        let runsv = Spawn::new(scratch, tool("runsv", PACKAGE));
+        Runit::start_first(scratch, log, service, runsv.arg(scratch.join("runit/app")))
+    }
+
+    /// As a machine does it: one runsvdir, which starts a runsv for each service.
+    pub(crate) fn start_with_runsvdir(scratch: &Scratch, log: &Log, service: &Service) -> Runit {
+        let runsvdir = Spawn::new(scratch, tool("runsvdir", PACKAGE));
+        Runit::start_first(scratch, log, service, runsvdir.arg(scratch.join("runit")))
+    }
+
+    fn start_first(scratch: &Scratch, log: &Log, service: &Service, first: Spawn) -> Runit {
         let directory = scratch.join("runit/app");
         service.write_directory(&directory, scratch, log);
-        let program = tool("runsv", PACKAGE);
-        let runsv = Spawn::new(scratch, program).arg(&directory).start();
+        let first = first.start();
         // The FIFO that sv looks at; it stays when runsv is killed, but then it has no reader.
-        wait_serving(&runsv, || has_reader(&directory.join("supervise/ok")));
+        wait_serving(&first, || has_reader(&directory.join("supervise/ok")));
         Runit {
             mark: scratch.path().to_owned(),
             service: directory,
-            runsv,
+            first,
         }
     }
 
@@ -71,20 +82,28 @@ impl Supervisor for Runit {
         }])
     }
 
+    fn say(&self, words: &[&str]) -> Spawn {
+        self.sv(words)
+    }
+
     fn shown_pid(&self) -> Option<Pid> {
         main_pid_in_status(&self.service)
     }
 
     fn own_processes(&self) -> Vec<Pid> {
-        vec![self.runsv.pid()]
+        let mut own = marked_pids(&self.mark, "runsv");
+        own.push(self.first.pid());
+        own
     }
 
     fn wait_exit(&mut self) {
-        self.runsv.wait();
+        self.first.wait();
     }
 
     fn shutdown(&mut self) {
-        self.runsv.kill();
+        // In this order: runsvdir would start another runsv.
+        self.first.kill();
+        kill_marked(&self.mark, "runsv");
     }
 }
 

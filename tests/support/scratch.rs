@@ -70,24 +70,44 @@ impl Scratch {
 
     /// Waits until none but these and their children lives; panics with a listing after 30 s.
     pub(crate) fn wait_no_processes_but(&self, allowed: &[Pid]) {
-        let deadline = Instant::now() + BOUND;
-        let is_allowed = |pid: &Pid| allowed.contains(pid);
+        let is_allowed = |process: &Process| {
+            let related = [process.pid, process.parent];
+            related.iter().any(|pid| allowed.contains(pid))
+        };
+        self.wait_only_expected(is_allowed);
+    }
+
+    /// Waits until none but these lives, their children neither: a launcher is its supervisor's child, and a keeper
+    /// that was let go of is PID 1's.
+    pub(crate) fn wait_only(&self, allowed: &[Pid]) {
+        self.wait_only_expected(|process| allowed.contains(&process.pid));
+    }
+
+    fn wait_only_expected(&self, is_allowed: impl Fn(&Process) -> bool) {
+        if let Err(others) = self.only_by(Instant::now() + BOUND, is_allowed) {
+            let listing = process::list(&others);
+            panic!("these processes should have ended:{listing}");
+        }
+    }
+
+    /// Waits until none but the allowed live; who else does at the deadline.
+    pub(crate) fn only_by(
+        &self,
+        deadline: Instant,
+        is_allowed: impl Fn(&Process) -> bool,
+    ) -> Result<(), Vec<Process>> {
         loop {
-            let others: Vec<Process> = self
-                .processes()
-                .into_iter()
-                .filter(|process| ![process.pid, process.parent].iter().any(is_allowed))
-                .collect();
-            let Some(first) = others.first() else { return };
+            let mut others = self.processes();
+            others.retain(|process| !is_allowed(process));
+            let Some(first) = others.first() else {
+                return Ok(());
+            };
             let Some(handle) = Handle::open(first.pid) else {
                 continue;
             };
             // Opened after the listing: it may be a stranger by now.
             if has_mark(first.pid, self.path()) && !handle.wait_until(deadline) {
-                panic!(
-                    "these processes should have ended:{}",
-                    process::list(&others)
-                );
+                return Err(others);
             }
         }
     }

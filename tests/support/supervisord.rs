@@ -99,6 +99,10 @@ impl Supervisor for Supervisord {
         }
     }
 
+    fn say(&self, words: &[&str]) -> Spawn {
+        self.ctl(words).arg("app")
+    }
+
     fn shown_pid(&self) -> Option<Pid> {
         // The exit status is 1 while it is down, with the PID 0.
         let finished = self.ctl(&["pid", "app"]).finish();

@@ -15,7 +15,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use super::process::{self, Handle, wait_any_readable};
 use super::service::write;
 use super::{
-    Kind, Log, PATIENCE, Pid, Scratch, Service, Spawn, Spawned, Supervisor, Verb, marked, tool,
+    Kind, Log, PATIENCE, Pid, Scratch, Service, Spawn, Spawned, Supervisor, Verb, marked, poll,
+    tool,
 };
 
 const PACKAGE: &str = "systemd";
@@ -118,9 +119,11 @@ impl Systemd {
         self.write_unit("app.service", &service.unit_file(&script, scratch, log));
     }
 
-    /// Writes a unit, such as app.socket, and has it read.
+    /// Writes a unit, such as app.socket or app.service.d/more.conf, and has it read.
     pub(crate) fn write_unit(&self, name: &str, text: &str) {
-        fs::write(self.directory.join("units").join(name), text).unwrap();
+        let path = self.directory.join("units").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
         self.systemctl(&["daemon-reload"]).finish().expect_success();
     }
 
@@ -131,8 +134,58 @@ impl Systemd {
 
     /// A property of app.service, such as `ActiveState`.
     pub(crate) fn property(&self, name: &str) -> String {
-        let show = self.systemctl(&["show", "--property", name, "--value", "app.service"]);
+        self.property_of("app.service", name)
+    }
+
+    /// A property of another unit.
+    pub(crate) fn property_of(&self, unit: &str, name: &str) -> String {
+        let show = self.systemctl(&["show", "--property", name, "--value", unit]);
         show.finish().expect_success().stdout.trim().to_owned()
+    }
+
+    /// Waits until a property of app.service is as wanted: systemd gives no event for it without D-Bus.
+    pub(crate) fn wait_property(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let seen = poll(|| Some(self.property(name)).filter(|value| wanted(value)));
+        seen.unwrap_or_else(|| panic!("{name} stays {:?}", self.property(name)))
+    }
+
+    /// What `systemctl status` shows of app.service, as soon as `part` is in it.
+    pub(crate) fn wait_status(&self, part: &str) -> String {
+        let status = || self.systemctl(&["status", "app.service"]).finish().stdout;
+        let seen = poll(|| Some(status()).filter(|shown| shown.contains(part)));
+        seen.unwrap_or_else(|| panic!("no {part:?} in {}", status()))
+    }
+
+    /// Starts a system bus, by which systemd answers every user, and not only root.
+    pub(crate) fn start_bus(&self) {
+        let bus = tool("dbus-daemon", "dbus");
+        // systemd looks for a bus where units of these names are.
+        let socket = "[Socket]\nListenStream=/run/dbus/system_bus_socket\n";
+        self.write_unit("dbus.socket", socket);
+        let service = format!(
+            "[Unit]\nRequires=dbus.socket\n[Service]\nType=notify\nStandardOutput=null\n\
+             ExecStart={} --system --address=systemd: --nofork --nopidfile --nosyslog\n",
+            bus.display()
+        );
+        self.write_unit("dbus.service", &service);
+        let start = self.systemctl(&["start", "dbus.service"]);
+        start.finish().expect_success();
+    }
+
+    /// Gives the namespaces a /tmp and /var/tmp of their own, with nothing in them but the scratch directory.
+    ///
+    /// `PrivateTmp=` makes directories there, which nobody removes when PID 1 is KILLed.
+    pub(crate) fn own_tmp(&self) {
+        let script = r#"
+            set -eu
+            mkdir /run/scratch
+            mount --bind "$1" /run/scratch
+            for place in /tmp /var/tmp; do mount -t tmpfs -o mode=1777 tmpfs $place; done
+            mkdir -p "$1"
+            mount --move /run/scratch "$1"
+        "#;
+        let shell = self.inside("sh").args(["-c", script, "own-tmp"]);
+        shell.arg(&self.mark).finish().expect_success();
     }
 
     /// A command in the namespaces.
@@ -218,6 +271,10 @@ impl Supervisor for Systemd {
 
     fn beside(&self, _: &Scratch, program: &Path) -> Spawn {
         self.inside(program)
+    }
+
+    fn say(&self, words: &[&str]) -> Spawn {
+        self.systemctl(words).arg("app.service")
     }
 
     fn shown_pid(&self) -> Option<Pid> {

@@ -1,0 +1,272 @@
+//! One wake: everything that waits is read, and then acted on in a fixed order (§3).
+
+use super::Keeper;
+use super::wish::meaning_by;
+use crate::control::{Attempt, Heard as HeardFromCaller, Id, Message as Request};
+use crate::departure::Ending;
+use crate::generation::{Event, Reception, Voice, Wish};
+use crate::link::{Heard, Link, Word};
+use crate::notify::{Delivered, Received};
+use crate::predecessors::News as PredecessorNews;
+use crate::ready::Named;
+use crate::signals::{Meaning, Signal};
+
+/// Messages read in one wake, and callers accepted; the others wait in their sockets, and do not
+/// keep a signal waiting.
+pub(super) const AT_ONCE: usize = 32;
+
+/// All that one wake found, before anything is done about it (§3).
+#[derive(Default)]
+pub(super) struct Wake {
+    signals: Vec<(Signal, Option<i32>)>,
+    ending: Option<Ending>,
+    messages: Vec<Delivered>,
+    answered_by_signal: bool,
+    /// By a TERM to the keeper itself, which its launcher never sends.
+    told_to_end: bool,
+    named: Option<Named>,
+    requests: Vec<(Id, Request)>,
+    /// Successors that have gone; how their attempts ended, where they said so.
+    lost_successors: Vec<(u32, Option<Attempt>)>,
+    predecessors: Vec<PredecessorNews>,
+    /// The last one that served.
+    predecessors_gone: bool,
+    directory_gone: bool,
+    launcher_lost: bool,
+    wish: Option<Wish>,
+    /// Whether there would be a successor, and if not, why.
+    followed: Option<Result<(), String>>,
+}
+
+impl Keeper {
+    /// Reads everything that waits, the senders of messages first: while the daemon is not reaped,
+    /// its PID is its own.
+    pub(super) fn read(&mut self, link: &mut Link) -> Wake {
+        let mut wake = Wake::default();
+        for _ in 0..AT_ONCE {
+            match self.notify.receive(self.daemon.pid()) {
+                Received::Message(delivered) => wake.messages.push(delivered),
+                Received::Refused { sender } => self.report_refused(sender),
+                Received::NothingYet => break,
+            }
+        }
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            // The kernel's own CHLD says nothing; one from anyone else is ignored (R7).
+            let by_daemon = info.ssi_code <= 0 && info.ssi_pid as i32 == self.daemon.pid();
+            let answers = info.ssi_signo as i32 == self.service.detach_signal.number();
+            wake.answered_by_signal |= by_daemon && answers;
+            // Whoever ends everything, as at the machine's shutdown, means this one, too.
+            let ends = info.ssi_signo as i32 == Signal::TERM.number();
+            wake.told_to_end |= ends && !by_daemon;
+        }
+        loop {
+            match link.hear() {
+                Heard::Word(Word::Signal(signal, value)) => wake.signals.push((signal, value)),
+                Heard::Word(Word::Reaped(pid, ending)) => {
+                    wake.ending = wake.ending.or(self.daemon.reaped(pid, ending));
+                }
+                // Only the launcher's end hears these.
+                Heard::Word(
+                    Word::Handled(_)
+                    | Word::Settled(_)
+                    | Word::Ready
+                    | Word::Leave(_)
+                    | Word::LeaveLast(_),
+                )
+                | Heard::Notice(_) => {}
+                Heard::NothingYet => break,
+                Heard::End => {
+                    wake.launcher_lost = true;
+                    self.daemon.launcher_lost();
+                    break;
+                }
+            }
+        }
+        let failure = self.daemon.exec_failure();
+        self.exec_failure = self.exec_failure.take().or(failure);
+        let daemon = self.daemon.pid();
+        wake.named = self
+            .pid_file_watch
+            .as_mut()
+            .and_then(|watch| watch.look(daemon));
+        let served = self.predecessors.any_serves();
+        wake.predecessors = self.predecessors.read(self.clock.now());
+        wake.predecessors_gone = served && !self.predecessors.any_serves();
+        self.accept_callers();
+        for heard in self.callers.read() {
+            match heard {
+                HeardFromCaller::Said(id, request) => wake.requests.push((id, request)),
+                HeardFromCaller::SuccessorLost {
+                    generation,
+                    attempt,
+                } => wake.lost_successors.push((generation, attempt)),
+            }
+        }
+        wake.directory_gone = self.directory_has_gone();
+        wake.wish = self.read_wish();
+        wake.followed = self.wishes.read_followed(self.clock.now());
+        wake.ending = wake.ending.or_else(|| self.daemon.reap());
+        if wake.ending.is_some() {
+            // It may have been written since the look above.
+            let failure = self.daemon.exec_failure();
+            self.exec_failure = self.exec_failure.take().or(failure);
+        }
+        wake
+    }
+
+    /// In the fixed order of §3: requests to stop, the child's status, messages, other signals, the
+    /// clock.
+    pub(super) fn act(&mut self, wake: Wake, link: &mut Link) {
+        let before = std::mem::discriminant(&self.phase);
+        let mut meant: Vec<_> = wake
+            .signals
+            .into_iter()
+            .filter_map(|(signal, value)| Some((signal, value, self.meaning_of(signal)?)))
+            .collect();
+        if let Some(wish) = wake.wish {
+            let of_unclear = |signal| (signal, None, meaning_by(wish));
+            meant.extend(self.unclear.drain(..).map(of_unclear));
+        }
+        let (stops, others): (Vec<_>, Vec<_>) = meant
+            .into_iter()
+            .partition(|(_, _, meaning)| *meaning == Meaning::Stop);
+        let (stop_requests, requests): (Vec<_>, Vec<_>) =
+            wake.requests.into_iter().partition(|(_, request)| {
+                matches!(request, Request::Stop { .. } | Request::End { .. })
+            });
+        // A successor that had to tell our daemon itself says so after it has told us to: whatever
+        // else it wanted, no second signal must go out.
+        let told = |request: &Request| matches!(request, Request::Commit { told: true });
+        if let Some((id, request)) = requests.iter().find(|(_, request)| told(request)) {
+            self.requested(*id, request.clone(), link);
+        }
+        if wake.told_to_end {
+            self.stop(link);
+        }
+        for (signal, _, _) in stops {
+            self.stop(link);
+            link.say(Word::Handled(signal));
+        }
+        for (id, request) in stop_requests {
+            self.requested(id, request, link);
+        }
+        let ending = self.unsettled_end.take().or(wake.ending);
+        if !self.unclear.is_empty() && !wake.launcher_lost && !self.stops_for_good() {
+            // Whether that was a stop decides what becomes of the others.
+            self.unsettled_end = ending;
+        } else if let Some(ending) = ending {
+            let unasked = self.report_end(ending);
+            self.tell_of_our_end(ending);
+            let leaves_sockets = self.leaves_sockets();
+            let ended = Event::DaemonEnded {
+                ending,
+                leaves_sockets,
+            };
+            self.apply(ended, link);
+            if unasked && ending == Ending::Exited(0) {
+                // After the launcher was told to leave: it looks at every process there is.
+                self.report_background();
+            }
+        }
+        self.hear_of_predecessors(wake.predecessors, link);
+        if wake.predecessors_gone {
+            self.take_places();
+            self.apply(Event::PredecessorsGone, link);
+        }
+        if let Some(Named { predecessor_told }) = wake.named {
+            self.told_by_daemon = self.named.filter(|_| predecessor_told);
+            self.become_ready(Voice::Ours, link);
+        }
+        if wake.answered_by_signal {
+            self.apply(Event::Prepared, link);
+        }
+        for delivered in wake.messages {
+            let Delivered {
+                message,
+                answer,
+                descriptors,
+            } = delivered;
+            let outcome = self.hear_out(message, descriptors, link);
+            answer.give(outcome);
+        }
+        // Who asks something else shall be told what has become of a successor, if that is over.
+        let (of_successors, others_requests): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|(_, request)| {
+                matches!(request, Request::Attach { .. } | Request::Commit { .. })
+            });
+        for (id, request) in of_successors {
+            self.requested(id, request, link);
+        }
+        for (generation, attempt) in wake.lost_successors {
+            self.successor_lost(generation, attempt, link);
+        }
+        for (id, request) in others_requests {
+            self.requested(id, request, link);
+        }
+        if let Some(followed) = wake.followed {
+            for id in std::mem::take(&mut self.to_restart) {
+                self.restart_if(followed.clone(), id, link);
+            }
+        }
+        if wake.directory_gone {
+            self.apply(Event::DirectoryGone, link);
+        }
+        for (signal, value, meaning) in others {
+            self.signalled(signal, value, meaning, link);
+            link.say(Word::Handled(signal));
+        }
+        if let Some(wish) = wake.wish {
+            // The answer to an earlier question, where there is a new one.
+            if before == std::mem::discriminant(&self.phase) {
+                self.apply(Event::Wish(wish), link);
+            }
+            self.report_trouble();
+        }
+        if wake.launcher_lost && std::mem::take(&mut self.supervised) {
+            let reception = self.daemon.reception(self.service.prepare_signal);
+            self.apply(Event::LauncherLost(reception), link);
+        }
+        let now = self.clock.woke();
+        if self
+            .phase
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.apply(Event::Deadline, link);
+        }
+        self.predecessors.expire(now, &self.report);
+        if self.predecessors.is_empty() {
+            self.apply(Event::LastOneGone, link);
+        }
+        self.tell_watchers();
+    }
+
+    fn signalled(&mut self, signal: Signal, value: Option<i32>, meaning: Meaning, link: &mut Link) {
+        match meaning {
+            Meaning::Restart => self.restart(false, link),
+            // The one was dealt with before everything else, the other has become something else.
+            Meaning::Stop | Meaning::Auto | Meaning::Ignore => {}
+            Meaning::Forward(Signal::TSTP)
+                if self.daemon.reception(Signal::TSTP) == Reception::Unhandled =>
+            {
+                // R10: in a session without a terminal the default of TSTP does nothing.
+                self.send(Signal::STOP, None);
+            }
+            Meaning::Forward(other) => self.send(other, value.filter(|_| other == signal)),
+        }
+    }
+
+    pub(super) fn restart(&mut self, explicit: bool, link: &mut Link) {
+        let reception = self.daemon.reception(self.service.prepare_signal);
+        let event = Event::Restart {
+            reception,
+            explicit,
+        };
+        self.apply(event, link);
+    }
+
+    pub(super) fn stop(&mut self, link: &mut Link) {
+        let within = self.service.policy.stop_timeout;
+        self.apply(Event::Stop { within }, link);
+    }
+}

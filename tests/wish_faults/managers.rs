@@ -1,0 +1,132 @@
+//! systemd and supervisord: questions that hang, and states that are somebody else's.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::signal::Signal;
+
+use super::{NEVER, Place};
+use crate::scene::kill;
+use crate::stage::pid_in;
+use crate::support::process;
+use crate::support::{self, Kind, Service, Supervisor, Systemd, Verb, tool};
+
+fn notify_service(place: &Place, options: &[&str]) -> Service {
+    place
+        .service(place.launcher(options))
+        .unit_service("Type=notify")
+        .unit_service("NotifyAccess=main")
+}
+
+#[test]
+fn another_keeper_asks_again_and_the_question_of_the_lost_one_ends_with_it() {
+    let place = Place::new();
+    let scratch = &place.stage.scratch;
+    let programs = scratch.join("programs");
+    let answer = scratch.join("answer");
+    fs::create_dir(&programs).unwrap();
+    let fake = programs.join("systemctl");
+    let script = format!(
+        "#!/bin/sh\n[ ! -e {} ] || exec {} \"$@\"\necho \"asked $$\" >>{}\nexec sleep 1000000\n",
+        answer.display(),
+        tool("systemctl", "systemd").display(),
+        place.stage.log.path().display(),
+    );
+    fs::write(&fake, script).unwrap();
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let service = notify_service(&place, &["--orphan-timeout", NEVER]).env("PATH", path);
+    let supervisor = Systemd::start(scratch, &place.stage.log, &service);
+    place.wait_started();
+    let keeper = process::children(supervisor.wait_main_pid())[0];
+    let stop = supervisor.begin(Verb::Down);
+    let asked = pid_in(&place.stage.log.wait_for("asked "));
+    let asked = supervisor.outside(asked).expect("it hangs");
+    fs::write(&answer, "").unwrap();
+    kill(keeper);
+    place.stage.log.wait_for("app: stop: generation 1");
+    stop.finish().expect_success();
+    process::wait_exit(asked);
+}
+
+/// systemd does not start anybody after a success, then.
+#[test]
+fn an_explicit_restart_of_a_unit_that_restarts_failures_only_is_refused() {
+    let place = Place::new();
+    let service = notify_service(&place, &[]).unit_service("Restart=on-failure");
+    let scratch = &place.stage.scratch;
+    let mut supervisor = Systemd::start(scratch, &place.stage.log, &service);
+    place.wait_started();
+    let restart = supervisor
+        .inside(support::program())
+        .arg("restart")
+        .arg(&place.stage.pid_file)
+        .finish();
+    assert_eq!(restart.code(), Some(1), "{}", place.listing());
+    assert!(
+        restart.stderr.contains("Restart=on-failure"),
+        "{}",
+        restart.stderr
+    );
+    assert_eq!(supervisor.property("ActiveState"), "active");
+    assert_eq!(place.stage.log.count("got USR2"), 0, "{}", place.listing());
+    supervisor.want_down().expect_success();
+    supervisor.shutdown();
+}
+
+/// It has that one's variables, and not its state.
+#[test]
+fn a_launcher_below_a_program_of_supervisords_is_not_that_program() {
+    let place = Place::new();
+    let words = place.launcher(&["--orphan-timeout", "3s"]).join(" ");
+    let code = format!("{words} & echo \"launcher $!\"; wait; exec sleep 1000000");
+    let service = place.service(["sh".to_owned(), "-c".to_owned(), code]);
+    let _supervisor = Kind::Supervisord.start(&place.stage.scratch, &place.stage.log, &service);
+    let launcher = pid_in(&place.stage.log.wait_for("launcher "));
+    let daemon = place.wait_started();
+    process::Handle::open(launcher)
+        .expect("it serves")
+        .signal(Signal::SIGTERM);
+    place.stage.log.wait_for("within the orphan timeout (3 s)");
+    process::wait_exit(daemon);
+}
+
+#[test]
+fn supervisord_is_shut_down_while_a_new_version_crashes() {
+    let place = Place::new();
+    let service = place.service(place.launcher(&["--orphan-timeout", "10s"]));
+    let mut supervisor = Kind::Supervisord.start(&place.stage.scratch, &place.stage.log, &service);
+    let daemon = place.wait_started();
+    place.deploy_a_crash();
+    supervisor.term().expect_success();
+    place.stage.log.wait_for("died before it was ready");
+    supervisor.run(Verb::Exit).expect_success();
+    supervisor.wait_exit();
+    place.stage.log.wait_for(&format!("{daemon} got TERM"));
+    process::wait_exit(daemon);
+}
+
+/// It says what it wants a second later, and that is no fault of its.
+#[test]
+fn a_supervisord_that_can_be_asked_is_not_complained_of() {
+    let place = Place::new();
+    let service = place.service(place.launcher(&["--orphan-timeout", NEVER]));
+    let mut supervisor = Kind::Supervisord.start(&place.stage.scratch, &place.stage.log, &service);
+    let daemon = place.wait_started();
+    supervisor.term().expect_success();
+    process::wait_exit(daemon);
+    place.wait_started();
+    supervisor.want_down().expect_success();
+    place.stage.log.wait_for("wants the service down");
+    place
+        .stage
+        .scratch
+        .wait_no_processes_but(&supervisor.own_processes());
+    assert_eq!(
+        place.stage.log.count("cannot ask"),
+        0,
+        "{}",
+        place.listing()
+    );
+    supervisor.shutdown();
+}
