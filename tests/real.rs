@@ -21,6 +21,7 @@ mod launch;
 mod listen;
 mod notify;
 mod prepare;
+mod recipes;
 mod recovery;
 mod rivals;
 mod seed;
