@@ -35,3 +35,4 @@ mod transcripts;
 mod transparency;
 mod verbs;
 mod wish_faults;
+mod wishes;
