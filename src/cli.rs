@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::check;
 use crate::daemon::Command;
 use crate::departure::{FAILED, verb};
 use crate::files;
@@ -28,6 +29,7 @@ pub(crate) enum Invocation {
     /// The lines of the message.
     Notify(String),
     Verb(Verb),
+    Check(Box<check::Request>),
 }
 
 /// A service and how it is to be run.
@@ -72,20 +74,21 @@ pub(crate) enum Refusal {
 #[command(
     name = "seamless-run",
     version,
-    override_usage = "seamless-run [OPTIONS] [--] COMMAND [ARG]...\n       seamless-run notify WORD...\n       seamless-run status FILE... | restart FILE | stop FILE",
+    override_usage = "seamless-run [OPTIONS] [--] COMMAND [ARG]...\n       seamless-run notify WORD...\n       seamless-run status FILE... | restart FILE | stop FILE\n       seamless-run check [--unit UNIT | --service DIRECTORY | OPTIONS -- COMMAND]",
     after_help = "Verbs (the first word only; after -- a word of that name is a command):\n  \
         notify   says to the launcher that this daemon has started, is prepared, ... (notify --help)\n  \
         status   shows every generation (status --help)\n  \
         restart  restarts, and waits for the verdict on the new generation (restart --help)\n  \
-        stop     ends every generation (stop --help)\n\n\
+        stop     ends every generation (stop --help)\n  \
+        check    says what will go wrong with this service under its supervisor (check --help)\n\n\
         TIME is like 500ms, 5s, 2m or 1h; 0 or none is never. SIGNAL is like TERM, SIGTERM, 15 or RTMIN+1.\n\
         Exit status: the daemon's own; 0 after a restart; 125 seamless-run failed, 126 the command \
         cannot be executed, 127 it was not found."
 )]
-struct RunArguments {
+pub(crate) struct RunArguments {
     /// Name the service; lock and record lie beside it. Without it nothing is seamless
     #[arg(short, long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
     /// Open this socket, hold it through every restart and crash, and pass it to the daemon (fd 3, 4, ...): 8080, 127.0.0.1:8080, udp:53, /run/app.sock, @abstract, ...; options: backlog, mode, owner, group, reuseport, v6only, freebind, device, keepalive
     #[arg(short, long, value_name = "[NAME=]ADDR[,OPT...]")]
     listen: Vec<OsString>,
@@ -133,7 +136,7 @@ struct RunArguments {
     verbose: bool,
     /// The daemon, in the foreground, and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
-    command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Tells the keeper how this daemon is; for shell scripts
@@ -171,8 +174,22 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, Refusal> {
     if let Some(verb) = verbs::parse(&arguments[1.min(arguments.len())..])? {
         return Ok(Invocation::Verb(verb));
     }
+    if arguments.get(1).map(OsString::as_os_str) == Some(OsStr::new("check")) {
+        let request = check::parse(&arguments[1..])?;
+        return Ok(Invocation::Check(Box::new(request)));
+    }
     let arguments = parse_with::<RunArguments>(&arguments, FAILED)?;
-    mean(arguments).map_err(complaint(FAILED))
+    mean(arguments, files::absolute).map_err(complaint(FAILED))
+}
+
+/// The service that these options of a command line elsewhere are about; what is not there yet is no
+/// fault of theirs. `None` without a PID file.
+pub(crate) fn service_of(arguments: RunArguments, directory: &Path) -> Result<Option<Service>> {
+    let locate = |path: &Path| Ok(std::path::absolute(directory.join(path))?);
+    match mean(arguments, locate)? {
+        Invocation::Launch(service) => Ok(Some(*service)),
+        _ => Ok(None),
+    }
 }
 
 /// The PID file in arguments that cannot be understood as a whole.
@@ -205,10 +222,14 @@ pub(crate) fn parse_with<Arguments: Parser>(
     arguments: &[OsString],
     status: i32,
 ) -> Result<Arguments, Refusal> {
-    Arguments::try_parse_from(arguments).map_err(|error| match error.kind() {
+    Arguments::try_parse_from(arguments).map_err(|error| refusal(&error, status))
+}
+
+pub(crate) fn refusal(error: &clap::Error, status: i32) -> Refusal {
+    match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Answer(error.to_string()),
-        _ => Refusal::Complaint(in_one_line(&error), status),
-    })
+        _ => Refusal::Complaint(in_one_line(error), status),
+    }
 }
 
 /// clap says it in paragraphs; people who read a service's log want one line.
@@ -245,7 +266,10 @@ fn in_one_line(error: &clap::Error) -> String {
 }
 
 /// From what was typed to what is meant.
-fn mean(arguments: RunArguments) -> Result<Invocation> {
+fn mean(
+    arguments: RunArguments,
+    absolute: impl Fn(&Path) -> Result<PathBuf>,
+) -> Result<Invocation> {
     let command = Command::new(&arguments.command)?;
     let convention = Convention::parse(&arguments.listen_env)?;
     let (prepare, prepare_signal) = match (arguments.prepare_signal.as_str(), convention) {
@@ -278,7 +302,7 @@ fn mean(arguments: RunArguments) -> Result<Invocation> {
     let Some(pid_file) = arguments.pid_file else {
         return Ok(Invocation::Exec(command, listen));
     };
-    let pid_file = files::absolute(&pid_file)?;
+    let pid_file = absolute(&pid_file)?;
     let volume = match (arguments.quiet, arguments.verbose) {
         (true, _) => Volume::Quiet,
         (false, false) => Volume::Normal,

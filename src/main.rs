@@ -5,6 +5,7 @@
 //! daemon and stays with it for life ([`keeper`]). `docs/protocol.md` says what passes between
 //! them, the daemon and the files.
 
+mod check;
 mod cli;
 mod clock;
 mod control;
@@ -39,6 +40,7 @@ fn main() {
         Ok(Invocation::Launch(service)) => launcher::run(*service),
         Ok(Invocation::Notify(message)) => Ending::Exited(notify::verb::run(&message)),
         Ok(Invocation::Verb(verb)) => Ending::Exited(verbs::run(&verb)),
+        Ok(Invocation::Check(request)) => Ending::Exited(check::run(*request)),
         Ok(Invocation::Exec(command, listen)) => fail(daemon::exec_here(&command, &listen)),
         Err(Refusal::Complaint(line, status)) => {
             // Its supervisor wanted it to run, and whoever serves shall not take its absence for a

@@ -12,6 +12,7 @@ mod scene;
 mod stage;
 mod support;
 
+mod check;
 mod daemons;
 mod faults;
 mod files;

@@ -5,4 +5,5 @@ mod reception;
 mod spawn;
 
 pub(crate) use environment::Environment;
+pub(crate) use reception::of as reception_of;
 pub(crate) use spawn::{Command, Daemon, exec_here};

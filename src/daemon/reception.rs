@@ -5,7 +5,7 @@ use crate::process::{self, Status, View};
 use crate::signals::Signal;
 
 /// Looks at the process; where it cannot be looked at, nobody handles anything.
-pub(super) fn of(pid: i32, view: &View, signal: Signal) -> Reception {
+pub(crate) fn of(pid: i32, view: &View, signal: Signal) -> Reception {
     let (Ok(status), Ok(stat)) = (view.status(), view.stat()) else {
         return Reception::Unhandled;
     };

@@ -83,6 +83,11 @@ impl Files {
         record::read(&self.record)
     }
 
+    /// The same, of a service of that user's: what it says is shown, and nobody is signalled for it.
+    pub(crate) fn read_record_of(&self, user: u32) -> Result<Record, Disbelief> {
+        record::read_of(&self.record, user)
+    }
+
     pub(crate) fn write_pid(&self, _: &Lock, pid: i32) -> Result<()> {
         replace(&self.pid_file, &format!("{pid}\n"))
     }
@@ -201,11 +206,10 @@ fn read_at_most(file: &fs::File, limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((content.len() as u64 <= limit).then_some(content))
 }
 
-/// Whether what is in a file can only be by root or by ourselves.
-fn is_ours_alone(metadata: &fs::Metadata) -> bool {
+/// Whether what is in a file can only be by root or by that user.
+fn is_alone_of(user: u32, metadata: &fs::Metadata) -> bool {
     let owner = metadata.uid();
-    let trusted = owner == 0 || owner == nix::unistd::geteuid().as_raw();
-    trusted && metadata.mode() & 0o022 == 0
+    (owner == 0 || owner == user) && metadata.mode() & 0o022 == 0
 }
 
 /// The absolute form of a path that was typed, with a directory that exists.

@@ -10,7 +10,7 @@ use crate::report::cause;
 
 use anyhow::Context;
 
-use super::{is_ours_alone, open_suspiciously, read_at_most};
+use super::{is_alone_of, open_suspiciously, read_at_most};
 use crate::generation::Voice;
 use crate::listen::Label;
 use crate::process::{self, Identity};
@@ -303,6 +303,11 @@ impl fmt::Display for State {
 }
 
 pub(super) fn read(path: &Path) -> Result<Record, Disbelief> {
+    read_of(path, nix::unistd::geteuid().as_raw())
+}
+
+/// One that root or that user may have written.
+pub(super) fn read_of(path: &Path, user: u32) -> Result<Record, Disbelief> {
     let suspicious = |words: String| Disbelief::Suspicious(words);
     let unreadable =
         |error: io::Error| Disbelief::Unreadable(format!("cannot be read ({})", cause(&error)));
@@ -315,7 +320,7 @@ pub(super) fn read(path: &Path) -> Result<Record, Disbelief> {
     if !metadata.is_file() {
         return Err(suspicious("is not a regular file".to_owned()));
     }
-    if !is_ours_alone(&metadata) {
+    if !is_alone_of(user, &metadata) {
         let words = format!(
             "could have been written by somebody else (owner {}, mode {:03o})",
             metadata.uid(),

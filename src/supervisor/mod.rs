@@ -30,6 +30,11 @@ const CONTAINER_INITS: [&str; 5] = [
     "podman-init",
 ];
 
+/// By the name of the process.
+pub(crate) fn is_container_init(name: &str) -> bool {
+    CONTAINER_INITS.contains(&name)
+}
+
 /// Who started the launcher, and so will start the next one, or not.
 #[derive(Debug)]
 pub(crate) enum Supervisor {
@@ -80,7 +85,7 @@ impl Supervisor {
                 })),
             };
         }
-        if CONTAINER_INITS.contains(&name.as_str()) {
+        if is_container_init(&name) {
             return Supervisor::Nobody(format!("{name} (pid {parent}) is only an init"));
         }
         if let Some(unit) = Unit::of_this_process(&name) {

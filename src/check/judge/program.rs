@@ -1,0 +1,258 @@
+//! The command, the daemon that it has become, and its sockets.
+
+use super::{said, subject};
+use crate::check::finding::{About, Finding};
+use crate::check::reading::program::{Program, State};
+use crate::check::reading::running::Running;
+use crate::check::reading::sockets::Obstacle;
+use crate::check::reading::{Reading, Supervisor};
+use crate::cli::Service;
+use crate::generation::{PrepareWhen, Reception, Voice};
+
+pub(super) fn findings(reading: &Reading) -> Vec<Finding> {
+    let about = About(subject(reading));
+    let program = reading.program.as_ref();
+    let mut findings: Vec<Finding> = program
+        .and_then(|program| command(program, about))
+        .into_iter()
+        .collect();
+    if let (Some(running), Some(service)) = (&reading.running, reading.options.service()) {
+        findings.extend(daemon(running, service));
+    }
+    for (label, obstacle) in &reading.obstacles {
+        findings.extend(socket(label, obstacle, reading));
+    }
+    findings
+}
+
+fn command(program: &Program, about: About<'_>) -> Option<Finding> {
+    const CODE: &str = "command";
+    let path = program.path.as_ref();
+    let name = path.map_or_else(|| program.name.clone(), |path| path.display().to_string());
+    let cannot = |status| format!("the daemon cannot be started ({status})");
+    Some(match &program.state {
+        State::Runnable => return None,
+        State::Missing => about
+            .error(CODE, format!("there is no {name}"), cannot(127))
+            .fix("install it, or give its path"),
+        State::NotExecutable(words) => about
+            .error(
+                CODE,
+                format!("{name} is not executable: {words}"),
+                cannot(126),
+            )
+            .write(format!("chmod +x {name}")),
+        State::NoInterpreter(interpreter) => about
+            .error(
+                CODE,
+                format!("{name} names the interpreter {interpreter}, which is not there"),
+                cannot(126),
+            )
+            .fix(format!(
+                "install {interpreter}, or change the first line of {name}"
+            )),
+        State::NoMagic => about
+            .error(
+                CODE,
+                format!("{name} is no program, and does not name its interpreter"),
+                cannot(126),
+            )
+            .fix(format!("let {name} begin with #! and its interpreter")),
+        State::Wrapper => about
+            .warning(
+                "wrapper",
+                format!("{name} is a shell script without exec and without traps"),
+                "USR2 and TERM reach the shell, and not the daemon that it starts",
+            )
+            .fix(format!("let {name} start the daemon with exec")),
+    })
+}
+
+/// What a restart will do with the one that runs (R6).
+fn daemon(running: &Running, service: &Service) -> Option<Finding> {
+    let name = format!("generation {} (pid {})", running.generation, running.daemon);
+    let about = About(&name);
+    let signal = service.prepare_signal;
+    let is_silent = running.voice == Voice::Silent;
+    let is_told = match service.policy.prepare {
+        PrepareWhen::Never => return None,
+        PrepareWhen::Auto if !is_silent => return None,
+        PrepareWhen::Auto => running.reception == Reception::Handled,
+        PrepareWhen::Named => running.reception != Reception::Unhandled,
+    };
+    if !is_told {
+        let found = match running.reception {
+            Reception::Runtime => format!("{signal} is caught by its runtime, not by itself"),
+            Reception::Handled | Reception::Unhandled => format!("it does not handle {signal}"),
+        };
+        let meanwhile = match service.listen.wanted.is_empty() {
+            true => "nobody answers meanwhile",
+            false => "connections wait meanwhile",
+        };
+        let kill = match service.policy.stop_timeout {
+            Some(time) => format!(" (KILL after {})", said(Some(time))),
+            None => String::new(),
+        };
+        let consequence =
+            format!("a restart ends it{kill} before the next one starts, and {meanwhile}");
+        let finding = about.warning("prepare-signal", found, consequence);
+        return Some(finding.fix(format!(
+            "let it handle {signal}, or say READY=1; where it may simply serve on beside the next one: --prepare-signal none"
+        )));
+    }
+    let finding = about.warning(
+        "readiness",
+        "it has never said that it is ready",
+        "at a restart, ten seconds of the next one's life are taken for that",
+    );
+    (!running.ready).then(|| {
+        finding
+            .fix("let it say READY=1 or X_SEAMLESS=started, as `seamless-run notify started` does")
+    })
+}
+
+fn socket(label: &str, obstacle: &Obstacle, reading: &Reading) -> Option<Finding> {
+    const CODE: &str = "socket";
+    let option = format!("--listen {label}");
+    let about = About(&option);
+    let refused = "seamless-run does not start (125)";
+    Some(match obstacle {
+        Obstacle::Taken(words) => about
+            .error(CODE, words, refused)
+            .fix("end that process, or choose another address"),
+        Obstacle::NoSocket(path) => about
+            .error(CODE, format!("{path} is no socket"), refused)
+            .fix(format!("remove {path}, or choose another")),
+        Obstacle::MissingDirectory(path) => about
+            .error(CODE, format!("there is no directory {path}"), refused)
+            .write(format!("mkdir -p {path}")),
+        Obstacle::Privileged(first) => {
+            let user = reading.user.filter(|user| *user != 0)?;
+            let is_allowed = match &reading.supervisor {
+                Supervisor::Systemd(unit) => unit
+                    .get("AmbientCapabilities")
+                    .contains("cap_net_bind_service"),
+                _ => false,
+            };
+            if is_allowed {
+                return None;
+            }
+            let found =
+                format!("ports below {first} are root's, and seamless-run runs as user {user}");
+            let finding = about.error(CODE, found, refused);
+            match &reading.supervisor {
+                Supervisor::Systemd(_) => finding.set("AmbientCapabilities=CAP_NET_BIND_SERVICE"),
+                _ => finding.fix("let the launcher be root, and the daemon drop its privileges"),
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{codes, reading, service, unit};
+    use super::*;
+
+    fn running(voice: Voice, reception: Reception) -> Running {
+        Running {
+            generation: 1,
+            daemon: 42,
+            launcher: None,
+            ready: voice != Voice::Silent,
+            voice,
+            reception,
+            listens: false,
+        }
+    }
+
+    #[test]
+    fn what_a_restart_does_with_the_daemon_is_said() {
+        let gap = "warning prepare-signal";
+        for (voice, reception, options, expected) in [
+            (Voice::Ours, Reception::Handled, "", ""),
+            (Voice::Ours, Reception::Unhandled, "", ""),
+            (Voice::Plain, Reception::Unhandled, "", ""),
+            (Voice::Silent, Reception::Handled, "", "warning readiness"),
+            (Voice::Silent, Reception::Unhandled, "", gap),
+            (Voice::Silent, Reception::Runtime, "", gap),
+            (
+                Voice::Silent,
+                Reception::Unhandled,
+                "--prepare-signal none",
+                "",
+            ),
+            (
+                Voice::Ours,
+                Reception::Unhandled,
+                "--prepare-signal USR1",
+                gap,
+            ),
+            (
+                Voice::Plain,
+                Reception::Runtime,
+                "--prepare-signal USR1",
+                "",
+            ),
+        ] {
+            let found = daemon(&running(voice, reception), &service(options));
+            let found: Vec<Finding> = found.into_iter().collect();
+            let found = codes(&found).join("");
+            assert_eq!(found, expected, "{voice:?} {reception:?} {options}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_cannot_run_is_named() {
+        let words = "its mode is 644".to_owned();
+        for (state, expected) in [
+            (State::Runnable, ""),
+            (State::Missing, "error command"),
+            (
+                State::NotExecutable(words),
+                "error command: chmod +x /srv/d",
+            ),
+            (State::NoInterpreter("/x".to_owned()), "error command"),
+            (State::NoMagic, "error command"),
+            (State::Wrapper, "warning wrapper"),
+        ] {
+            let program = Program {
+                name: "d".to_owned(),
+                path: Some("/srv/d".into()),
+                state,
+            };
+            let found: Vec<Finding> = command(&program, About("run")).into_iter().collect();
+            assert_eq!(codes(&found).join(""), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_socket_is_named() {
+        let found = |obstacle, user, supervisor| {
+            let mut reading = reading(supervisor, "");
+            reading.user = user;
+            reading.obstacles = vec![("http=tcp:*:80".to_owned(), obstacle)];
+            codes(&findings(&reading)).join("")
+        };
+        let plainly = |obstacle| found(obstacle, Some(0), Supervisor::Unknown);
+        assert_eq!(
+            plainly(Obstacle::Taken("x has it".to_owned())),
+            "error socket"
+        );
+        assert_eq!(plainly(Obstacle::NoSocket("/a".to_owned())), "error socket");
+        let directory = Obstacle::MissingDirectory("/a".to_owned());
+        assert_eq!(plainly(directory), "error socket: mkdir -p /a");
+        let privileged = Obstacle::Privileged(1024);
+        assert_eq!(plainly(privileged.clone()), "");
+        let user = Some(7);
+        let other = found(privileged.clone(), user, Supervisor::Unknown);
+        assert_eq!(other, "error socket");
+        let line = "AmbientCapabilities=CAP_NET_BIND_SERVICE";
+        let systemd = Supervisor::Systemd(unit(""));
+        let other = found(privileged.clone(), user, systemd);
+        assert_eq!(other, format!("error socket: {line}"));
+        let systemd = Supervisor::Systemd(unit(
+            &line.to_ascii_lowercase().replace("ambientc", "AmbientC"),
+        ));
+        assert_eq!(found(privileged, user, systemd), "");
+    }
+}
