@@ -1,6 +1,8 @@
 //! Settings that give the service a place of its own: its runtime directory, its /tmp, a file system that it cannot
 //! write to.
 
+use std::path::Path;
+
 use super::{Machine, READY, RUNTIME_DIRECTORY};
 use crate::support::process::Pid;
 use crate::support::{Service, Spawn, Supervisor};
@@ -103,7 +105,7 @@ fn a_pid_file_where_the_service_cannot_write_is_refused() {
 
 /// A file in the /tmp of a process inside.
 fn in_tmp_of(machine: &Machine, daemon: Pid, command: &str) -> Spawn {
-    let path = format!("/proc/{daemon}/root/tmp/mine");
+    let path = Path::new(&format!("/proc/{daemon}/root")).join("tmp/mine");
     machine.systemd.inside(command).arg(path)
 }
 

@@ -11,6 +11,9 @@ mod delays;
 #[path = "../../load.rs"]
 mod load;
 mod plan;
+#[allow(dead_code, reason = "the audit uses all of it")]
+#[path = "../programs.rs"]
+mod programs;
 mod requests;
 mod service;
 #[path = "../../../tests/support/mod.rs"]
@@ -22,7 +25,7 @@ mod verbs;
 use std::{
     env,
     io::{self, Write},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -30,6 +33,7 @@ use std::{
 use clap::Parser;
 use nix::sys::signal::Signal;
 use plan::{Plan, Random};
+use programs::Programs;
 use service::Service;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -91,7 +95,7 @@ fn main() -> ExitCode {
 
 /// Whatever becomes of the process that does it, nothing that it has started stays.
 fn in_a_child() -> Outcome<ExitCode> {
-    build()?;
+    Programs::build()?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let mut child = Command::new(env::current_exe()?)
         .arg("--inner")
@@ -109,33 +113,6 @@ fn in_a_child() -> Outcome<ExitCode> {
         Some(code) => Ok(ExitCode::from(u8::try_from(code)?)),
         None => Err(format!("it did not come to its end: {status}").into()),
     }
-}
-
-/// Under `cargo run`, cargo sees to it that the programs are there, beside this one.
-fn build() -> Outcome<()> {
-    let (Some(cargo), Some(package)) = (env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR"))
-    else {
-        return Ok(());
-    };
-    let this = env::current_exe()?;
-    let profile = this.ancestors().nth(2).ok_or("where am I?")?;
-    let mut build = Command::new(cargo);
-    build
-        .args(["build", "--bin", "seamless-run"])
-        .args(["--example", "http_tcp", "--example", "http_unix"])
-        .current_dir(package)
-        .stdin(Stdio::null());
-    if let Some(target) = profile.parent() {
-        build.arg("--target-dir").arg(target);
-    }
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
-    let status = build.status()?;
-    if !status.success() {
-        return Err(format!("cargo build: {status}").into());
-    }
-    Ok(())
 }
 
 fn run(options: &Options) -> Outcome<ExitCode> {

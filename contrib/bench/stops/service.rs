@@ -225,7 +225,7 @@ impl Service {
         match self.kind {
             Kind::Systemd => {
                 let init = self.supervisor().own_processes()[0];
-                PathBuf::from(format!("/proc/{init}/root/run/app/app.pid"))
+                PathBuf::from(format!("/proc/{init}/root")).join("run/app/app.pid")
             }
             _ => self.scratch.join("run/app.pid"),
         }
