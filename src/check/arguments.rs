@@ -52,7 +52,7 @@ const ABOUT: &str = "Says what will go wrong with a service under its supervisor
     Without a unit, a service directory and options the current directory is checked, if it has a run script; \
     with options alone whoever supervises what runs at the PID file.";
 const AFTER: &str = "Nothing is changed, started or signalled.\n\n\
-    Exit status: 0 nothing that will go wrong was found, 1 errors were found, 2 wrong use, 4 cannot tell.";
+    Exit status: 0 nothing that will go wrong was found, 1 errors were found, 2 wrong use, 4 cannot tell, 125 it cannot be printed.";
 
 /// Understands the words after the program's name, of which the first is `check`.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Request, Refusal> {

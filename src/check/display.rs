@@ -132,7 +132,7 @@ fn said(supervisor: &Supervisor) -> String {
         Supervisor::Supervise(found) => {
             let name = found
                 .format
-                .map_or("a supervisor that is not running", Format::name);
+                .map_or("a supervisor that does not run yet", Format::name);
             format!("under {name}: {}", found.path.display())
         }
         Supervisor::Supervisord(program) => match &program.file {

@@ -27,6 +27,8 @@ impl Word {
 pub(super) struct Launch {
     /// The shell becomes it.
     pub(super) exec: bool,
+    /// It is a part of a pipeline, or in the background: another shell's, which no `exec` helps.
+    pub(super) aside: bool,
     /// What stands before the program's name, `exec` left out: `chpst -u app`, `env A=b`.
     pub(super) before: Vec<Word>,
     /// The program's own name, and everything behind it.
@@ -44,7 +46,8 @@ pub(super) enum Unclear {
 
 /// Finds the command that runs `seamless-run`: the last one that does.
 pub(super) fn find_launch(script: &str) -> Result<Launch, Unclear> {
-    let found = commands(script).into_iter().rev().find_map(|words| {
+    let mut all = commands_and_places(script).into_iter().rev();
+    let found = all.find_map(|(words, aside)| {
         let named = |word: &Word| is_program(&word.text);
         let at = words.iter().position(named)?;
         // `seamless-run status` asks, and `notify` tells.
@@ -53,9 +56,9 @@ pub(super) fn find_launch(script: &str) -> Result<Launch, Unclear> {
             verb,
             None | Some("status" | "restart" | "stop" | "notify" | "check")
         );
-        (!is_verb).then_some((at, words))
+        (!is_verb).then_some((at, words, aside))
     });
-    let (at, mut words) = found.ok_or(Unclear::Missing)?;
+    let (at, mut words, aside) = found.ok_or(Unclear::Missing)?;
     let launched = words.split_off(at);
     let exec = words.first().is_some_and(|word| word.text == "exec");
     words.drain(..usize::from(exec));
@@ -67,6 +70,7 @@ pub(super) fn find_launch(script: &str) -> Result<Launch, Unclear> {
     }
     Ok(Launch {
         exec,
+        aside,
         before: words,
         words: launched,
     })
@@ -109,8 +113,15 @@ pub(super) fn makes_directory(script: &str, path: &Path) -> bool {
 
 /// Every simple command, redirections left out.
 pub(super) fn commands(script: &str) -> Vec<Vec<Word>> {
+    let all = commands_and_places(script).into_iter();
+    all.map(|(words, _)| words).collect()
+}
+
+/// The same; and whether it is a part of a pipeline, or in the background.
+fn commands_and_places(script: &str) -> Vec<(Vec<Word>, bool)> {
     let mut commands = Vec::new();
     let mut words: Vec<Word> = Vec::new();
+    let mut piped = false;
     let mut rest = script;
     loop {
         rest = rest.trim_start_matches([' ', '\t']);
@@ -123,9 +134,18 @@ pub(super) fn commands(script: &str) -> Vec<Vec<Word>> {
         };
         match first {
             '#' => rest = rest.find('\n').map_or("", |end| &rest[end..]),
-            '\n' | ';' | '&' | '|' | '(' | ')' => {
+            '\n' | ';' | '(' | ')' => {
                 rest = &rest[1..];
-                commands.push(std::mem::take(&mut words));
+                commands.push((std::mem::take(&mut words), piped));
+                piped = false;
+            }
+            // `&>file`
+            '&' if rest[1..].starts_with('>') => rest = &rest[1..],
+            '&' | '|' => {
+                let is_and_or = rest[1..].starts_with(first);
+                rest = &rest[1 + usize::from(is_and_or)..];
+                commands.push((std::mem::take(&mut words), piped || !is_and_or));
+                piped = first == '|' && !is_and_or;
             }
             '<' | '>' => rest = skip_redirection(rest),
             _ => {
@@ -139,8 +159,8 @@ pub(super) fn commands(script: &str) -> Vec<Vec<Word>> {
             }
         }
     }
-    commands.push(words);
-    commands.retain(|words| !words.is_empty());
+    commands.push((words, piped));
+    commands.retain(|(words, _)| !words.is_empty());
     commands
 }
 
@@ -261,6 +281,23 @@ mod tests {
         };
         assert_eq!(texts(command), ["a b", "c\"d", "e\"f\\g", "hi"]);
         assert_eq!(raw(command), script);
+        let aside = |script| find_launch(script).unwrap().aside;
+        for script in [
+            "exec seamless-run x | cat",
+            "cat x | seamless-run x",
+            "seamless-run x &",
+            "a && seamless-run x 2>&1 | cat",
+        ] {
+            assert!(aside(script), "{script}");
+        }
+        for script in [
+            "exec seamless-run x 2>&1",
+            "exec seamless-run x &>log",
+            "a | b; exec seamless-run x",
+            "a || exec seamless-run x",
+        ] {
+            assert!(!aside(script), "{script}");
+        }
         assert_eq!(commands("a;b&&c|d\n\n#e\n").len(), 4);
     }
 

@@ -131,6 +131,13 @@ fn run_scripts_with_one_wrong_line() {
     rewrite(&directory, &checked.line("exec"));
     check(&site, &runit, &directory).assert_silent();
 
+    // The same, and no exec would help.
+    for aside in [format!("exec {good} | cat"), format!("{good} & wait")] {
+        rewrite(&directory, &aside);
+        check(&site, &runit, &directory).assert_named("error exec");
+    }
+    rewrite(&directory, &checked.line("exec"));
+
     // A directory that is not there.
     fs::remove_dir_all(&site.run).unwrap();
     let checked = check(&site, &runit, &directory);

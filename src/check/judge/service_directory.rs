@@ -50,6 +50,14 @@ fn executable(found: &ServiceDirectory) -> Option<Finding> {
 
 /// A shell that stays is what the supervisor signals.
 fn stays(launch: &Launch) -> Option<Finding> {
+    if launch.aside {
+        let finding = RUN.error(
+            "exec",
+            "seamless-run is started in a pipeline, or in the background",
+            "the supervisor signals the shell, and the launcher hears nothing: a stop leaves the service",
+        );
+        return Some(finding.fix("let it be the last command, by exec; what is logged goes to a log service, or by exec >>FILE 2>&1 before it"));
+    }
     let words = [&launch.before[..], &launch.words].concat();
     let finding = RUN.error(
         "exec",
@@ -158,7 +166,7 @@ fn down_signal(found: &ServiceDirectory, service: &Service) -> Option<Finding> {
     let signal = Signal::parse(file.unwrap_or("TERM"))?;
     let (about, setting) = match file {
         Some(_) => (About("down-signal"), signal.to_string()),
-        None => (RUN, "--on TERM=...".to_owned()),
+        None => (RUN, "--on TERM".to_owned()),
     };
     let judged = signals::judge(about, service, (&setting, signal), For::Both, "TERM")?;
     Some(match file {

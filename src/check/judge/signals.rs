@@ -49,7 +49,7 @@ pub(super) fn judge(
     };
     let was_typed = meaning == Meaning::Restart || signal == Signal::TERM;
     Some(if was_typed {
-        finding.fix(format!("leave out --on {signal}=..."))
+        finding.fix(format!("leave out --on {signal}"))
     } else {
         finding.set(instead)
     })

@@ -212,6 +212,7 @@ fn launch_of(pid: i32) -> Option<Launch> {
         .collect();
     let is_it = script::is_program(&words.first()?.text);
     is_it.then_some(Launch {
+        aside: false,
         exec: true,
         before: Vec::new(),
         words,
