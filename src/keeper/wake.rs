@@ -118,15 +118,17 @@ impl Keeper {
     /// clock.
     pub(super) fn act(&mut self, wake: Wake, link: &mut Link) {
         let before = std::mem::discriminant(&self.phase);
-        let mut meant: Vec<_> = wake
-            .signals
-            .into_iter()
-            .filter_map(|(signal, value)| Some((signal, value, self.meaning_of(signal)?)))
-            .collect();
+        let mut meant = Vec::new();
         if let Some(wish) = wake.wish {
             let of_unclear = |signal| (signal, None, meaning_by(wish));
             meant.extend(self.unclear.drain(..).map(of_unclear));
         }
+        for (signal, value) in wake.signals {
+            let meaning = self.meaning_of(signal);
+            meant.extend(meaning.map(|meaning| (signal, value, meaning)));
+        }
+        // What was read before a signal says nothing of it: that one is asked about anew.
+        let wish = wake.wish.filter(|_| self.unclear.is_empty());
         let (stops, others): (Vec<_>, Vec<_>) = meant
             .into_iter()
             .partition(|(_, _, meaning)| *meaning == Meaning::Stop);
@@ -215,11 +217,13 @@ impl Keeper {
             self.signalled(signal, value, meaning, link);
             link.say(Word::Handled(signal));
         }
-        if let Some(wish) = wake.wish {
+        if let Some(wish) = wish {
             // The answer to an earlier question, where there is a new one.
             if before == std::mem::discriminant(&self.phase) {
                 self.apply(Event::Wish(wish), link);
             }
+        }
+        if wake.wish.is_some() {
             self.report_trouble();
         }
         if wake.launcher_lost && std::mem::take(&mut self.supervised) {

@@ -22,8 +22,8 @@ use crate::sys;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What was meant for this service's main process.
 const OURS: [&[u8]; 3] = [b"NOTIFY_SOCKET=", b"LISTEN_", b"WATCHDOG_"];
-/// No answer that anybody here reads is as long.
-const LONGEST: usize = 4096;
+/// What a pipe takes. A unit's answer has all the commands of its `ExecStartPre=`, and what counts behind.
+const LONGEST: u64 = 1 << 16;
 
 /// A question that has been put.
 #[derive(Debug)]
@@ -122,10 +122,10 @@ impl Inquiry {
             Ok(Some((_, status))) => status,
         };
         self.child = 0;
-        let mut text = vec![0; LONGEST];
-        // Nothing to read is an answer, too.
-        let length = self.answer.read(&mut text).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text[..length]).into_owned();
+        let mut text = Vec::new();
+        // Nothing to read is an answer, too; and whoever else may hold the other end is not waited for.
+        let _ = (&self.answer).take(LONGEST).read_to_end(&mut text);
+        let text = String::from_utf8_lossy(&text).into_owned();
         match status.exit_status() {
             Some(0) => Progress::Answered(text),
             // One that could not be run at all says nothing.

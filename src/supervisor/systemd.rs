@@ -81,9 +81,12 @@ impl Unit {
         let has_job = property("Job=").is_some_and(|job| !matches!(job, "" | "0"));
         // A stop has ended ExecStartPre= by TERM, and no main process has run since. One that has died of a
         // signal would leave its PID there: that was a bad version, like every other failure (R16).
+        let mut of_start_pre = answer
+            .lines()
+            .filter(|line| line.starts_with("ExecStartPre="));
         let by_stop = property("Result=") == Some("signal")
             && property("ExecMainPID=") == Some("0")
-            && property("ExecStartPre=").is_some_and(|one| one.contains("code=killed ; status=15"));
+            && of_start_pre.any(|one| one.contains("code=killed ; status=15"));
         // Whatever fails is started again there.
         let never_fails = property("Restart=") == Some("always")
             && property("RestartPreventExitStatus=")
@@ -190,7 +193,7 @@ mod tests {
                 Wish::Up,
             ),
             (
-                "Result=signal\nExecMainPID=0\nExecStartPre={ path=/bin/sh ; code=killed ; status=15/TERM }\nActiveState=failed\n",
+                "Result=signal\nExecMainPID=0\nExecStartPre={ path=/bin/true ; code=exited ; status=0 }\nExecStartPre={ path=/bin/sh ; code=killed ; status=15/TERM }\nActiveState=failed\n",
                 Wish::Down,
             ),
             (

@@ -143,6 +143,9 @@ fn a_stop_while_the_next_start_is_being_prepared_ends_the_old_one() {
         };
         let service = limited(machine.service(&[])).env("FIRST", READY);
         let first = machine.start(&service);
+        // More than a short answer holds: what counts stands behind all of it.
+        let long = format!("ExecStartPre=/bin/true {}", "x".repeat(6000));
+        let service = service.unit_service(long);
         machine.install(&service.unit_service("ExecStartPre=/bin/sleep infinity"));
         let restart = machine.systemd.begin(Verb::Restart);
         machine
