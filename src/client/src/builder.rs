@@ -48,8 +48,8 @@ impl Builder {
         self
     }
 
-    /// Without a launcher, the signal that means [`Request::Drain`] beside INT, instead of TERM. The predecessor is told
-    /// with it too, so every version of a daemon should use the same. A launcher names its own.
+    /// Without a launcher, the signal that means [`Request::Drain`] beside INT, instead of TERM. The record
+    /// names it, for the successor. A launcher names its own.
     pub fn drain_signal(mut self, signal: i32) -> Self {
         self.drain = Some(signal);
         self

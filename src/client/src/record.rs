@@ -5,6 +5,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use nix::libc;
+
+use crate::signals;
+
 const FORMAT: &str = "seamless-record";
 const MAJOR: &str = "1";
 
@@ -43,11 +47,12 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn new(number: u32, daemon: Identity) -> Self {
-        Generation {
-            number,
-            words: vec!["state=ready".to_owned(), format!("daemon={daemon}")],
+    pub(crate) fn new(number: u32, daemon: Identity, drain: i32) -> Self {
+        let mut words = vec!["state=ready".to_owned(), format!("daemon={daemon}")];
+        if drain != libc::SIGTERM {
+            words.push(format!("drain={drain}"));
         }
+        Generation { number, words }
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -72,6 +77,18 @@ impl Generation {
 
     pub(crate) fn keeper(&self) -> Option<Identity> {
         self.value("keeper")?.parse().ok()
+    }
+
+    /// By which signal it is told to drain, if that is not TERM.
+    pub(crate) fn drain(&self) -> Option<i32> {
+        let value = self.value("drain")?;
+        // For its whole process group, which is a keeper's to reach.
+        let signal = value.strip_suffix(",group").unwrap_or(value);
+        let number = signal
+            .parse()
+            .ok()
+            .filter(|number| signals::can_be_caught(*number));
+        number.or_else(|| signals::by_name(signal))
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -104,10 +121,11 @@ pub(crate) struct Record {
 
 impl Record {
     /// Adds a generation under the next number.
-    pub(crate) fn add(&mut self, daemon: Identity) {
+    pub(crate) fn add(&mut self, daemon: Identity, drain: i32) {
         let numbers = self.generations.iter().map(|generation| generation.number);
         self.last = numbers.fold(self.last, u32::max).saturating_add(1);
-        self.generations.push(Generation::new(self.last, daemon));
+        self.generations
+            .push(Generation::new(self.last, daemon, drain));
     }
 
     pub(crate) fn parse(text: &str, boot: &str) -> Result<Self, Unreadable> {
@@ -166,7 +184,7 @@ mod tests {
     fn what_is_not_understood_survives() {
         let mut record = Record::parse(TEXT, "b").unwrap();
         record.generations[0].set_draining();
-        record.add(Identity { pid: 5, start: 6 });
+        record.add(Identity { pid: 5, start: 6 }, libc::SIGTERM);
         assert_eq!(
             record.render("b"),
             "seamless-record 1.0\nboot b\nlast 10\n\
@@ -198,5 +216,20 @@ mod tests {
         );
         let later = Record::parse("seamless-record 2.0\nboot b\n", "b");
         assert_eq!(later, Err(Unreadable::Version("2.0".to_owned())));
+    }
+
+    #[test]
+    fn a_drain_signal_apart_from_term_is_recorded() {
+        let daemon = Identity { pid: 5, start: 6 };
+        assert_eq!(Generation::new(1, daemon, libc::SIGTERM).drain(), None);
+        let quit = Generation::new(1, daemon, libc::SIGQUIT);
+        assert_eq!(quit.drain(), Some(libc::SIGQUIT));
+        let drain = |value: &str| {
+            Generation::parse(&format!("generation 1 daemon=5:6 drain={value}"))?.drain()
+        };
+        assert_eq!(drain("QUIT,group"), Some(libc::SIGQUIT));
+        for senseless in ["KILL", "9", "0", "-3", "99", ""] {
+            assert_eq!(drain(senseless), None, "{senseless}");
+        }
     }
 }

@@ -81,7 +81,7 @@ fn real_time(_: &str) -> Option<i32> {
     None
 }
 
-fn can_be_caught(signal: i32) -> bool {
+pub(crate) fn can_be_caught(signal: i32) -> bool {
     #[cfg(target_os = "linux")]
     let highest = libc::SIGRTMAX();
     #[cfg(not(target_os = "linux"))]

@@ -26,6 +26,8 @@ struct Predecessor {
     number: u32,
     daemon: Identity,
     process: io::Result<OwnedFd>,
+    /// Its own drain signal, where the record has one.
+    drain: Option<i32>,
 }
 
 /// Writes PID file and record, and tells every living predecessor to drain.
@@ -47,7 +49,7 @@ pub(crate) fn succeed(pid_file: &Path, drain_signal: i32) -> Result<(), Error> {
     };
     let mut record = believed(&record_file, &boot)?;
     let predecessors = living(&mut record, daemon);
-    record.add(daemon);
+    record.add(daemon, drain_signal);
 
     // We are in the record before anybody is told: whatever becomes of us from here on, the next one finds us. And a
     // predecessor is marked only once it was told: marked too early it might never be, and would serve for ever.
@@ -56,7 +58,7 @@ pub(crate) fn succeed(pid_file: &Path, drain_signal: i32) -> Result<(), Error> {
     // A file that cannot be written does not keep the predecessors (R11): this daemon serves, they need not.
     let mut told = false;
     for predecessor in predecessors {
-        match tell(&predecessor, drain_signal) {
+        match tell(&predecessor, predecessor.drain.unwrap_or(drain_signal)) {
             Ok(()) => {
                 told = true;
                 for generation in &mut record.generations {
@@ -227,6 +229,7 @@ fn living(record: &mut Record, ourselves: Identity) -> Vec<Predecessor> {
                     number: generation.number,
                     daemon,
                     process,
+                    drain: generation.drain(),
                 });
             }
             return true;
