@@ -10,12 +10,13 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::check;
-use crate::daemon::Command;
+use crate::daemon::{Command, Drain};
 use crate::departure::{FAILED, verb};
 use crate::files;
 use crate::generation::{Policy, PrepareWhen};
 use crate::listen::{self, Convention, Wanted};
 use crate::notify::verb as notify;
+use crate::ready::When;
 use crate::report::Volume;
 use crate::signals::{Meaning, Meanings, Signal};
 use crate::verbs::{self, Verb};
@@ -37,6 +38,14 @@ pub(crate) enum Invocation {
 pub(crate) struct Service {
     /// In log lines.
     pub(crate) name: String,
+    /// What has to hold before a generation is ready.
+    pub(crate) ready: Vec<When>,
+    /// That was typed: the service has a readiness to wait for (R13).
+    pub(crate) has_readiness: bool,
+    /// For one run of a probe.
+    pub(crate) probe_timeout: Option<Duration>,
+    pub(crate) pre_start: Option<String>,
+    pub(crate) post_start: Option<String>,
     /// Absolute.
     pub(crate) pid_file: PathBuf,
     pub(crate) command: Command,
@@ -44,10 +53,26 @@ pub(crate) struct Service {
     pub(crate) policy: Policy,
     pub(crate) prepare_signal: Signal,
     pub(crate) detach_signal: Signal,
+    pub(crate) drain: Drain,
     pub(crate) meanings: Meanings,
     /// A descriptor that the supervisor waits at for readiness.
     pub(crate) notification: Option<i32>,
     pub(crate) volume: Volume,
+}
+
+impl Service {
+    /// The descriptors of `--ready fd:N`.
+    pub(crate) fn lines(&self) -> Vec<i32> {
+        let number = |when: &When| match when {
+            When::Descriptor(number) => Some(*number),
+            When::Notify
+            | When::Listening(_)
+            | When::PidFile(_)
+            | When::Command(_)
+            | When::After(_) => None,
+        };
+        self.ready.iter().filter_map(number).collect()
+    }
 }
 
 /// What the daemon's sockets are.
@@ -81,7 +106,7 @@ pub(crate) enum Refusal {
         restart  restarts, and waits for the verdict on the new generation (restart --help)\n  \
         stop     ends every generation (stop --help)\n  \
         check    says what will go wrong with this service under its supervisor (check --help)\n\n\
-        TIME is like 500ms, 5s, 2m or 1h; 0 or none is never. SIGNAL is like TERM, SIGTERM, 15 or RTMIN+1.\n\
+        TIME is like 500ms, 5s, 2m or 1h, a bare number seconds; 0 or none is never. SIGNAL is like TERM, SIGTERM, 15 or RTMIN+1.\n\
         Exit status: the daemon's own; 0 after a restart; 125 seamless-run failed, 126 the command \
         cannot be executed, 127 it was not found."
 )]
@@ -92,9 +117,21 @@ pub(crate) struct RunArguments {
     /// Open this socket, hold it through every restart and crash, and pass it to the daemon (fd 3, 4, ...): 8080, 127.0.0.1:8080, udp:53, /run/app.sock, @abstract, ...; options: backlog, mode, owner, group, reuseport, v6only, freebind, device, keepalive
     #[arg(short, long, value_name = "[NAME=]ADDR[,OPT...]")]
     listen: Vec<OsString>,
-    /// How the daemon is told of them, beside LISTEN_FDS: systemd (nothing else), nginx, server-starter
+    /// How the daemon is told of them, beside LISTEN_FDS: systemd (nothing else), nginx (and no prepare signal), server-starter
     #[arg(long, value_name = "CONVENTION", default_value = "systemd")]
     listen_env: String,
+    /// When a new generation is taken for ready; repeated: all of it must hold. notify: it says so (the default); fd:N: it writes a line to this descriptor (s6's way); listen:ADDR: it listens there, or waits for connections at a socket of --listen; pid-file:PATH: its own PID file names it; exec:COMMAND: this succeeds (make sure that a predecessor cannot answer it; SEAMLESS_PID and SEAMLESS_GENERATION are set); after:TIME: it lives that long
+    #[arg(short, long, value_name = "WHEN", requires = "pid_file")]
+    ready: Vec<String>,
+    /// How long one run of an exec: probe may take; then it is killed, and counts as failed
+    #[arg(long, value_name = "TIME", default_value = "5s", requires = "pid_file")]
+    probe_timeout: String,
+    /// Run this (by /bin/sh) before the daemon is started; if it fails, this generation ends, and its predecessor serves on
+    #[arg(long, value_name = "COMMAND", requires = "pid_file")]
+    pre_start: Option<String>,
+    /// Run this once the daemon has been started (SEAMLESS_PID, SEAMLESS_GENERATION); a failure is only logged
+    #[arg(long, value_name = "COMMAND", requires = "pid_file")]
+    post_start: Option<String>,
     /// Write a newline to this descriptor when the daemon is ready, as s6 wants it (a file notification-fd in the service directory)
     #[arg(long, value_name = "N", requires = "pid_file")]
     notification_fd: Option<String>,
@@ -110,6 +147,17 @@ pub(crate) struct RunArguments {
     /// How long to wait for that answer; then a daemon that is ready is detached all the same
     #[arg(long, value_name = "TIME", default_value = "5s")]
     prepare_timeout: String,
+    /// How the daemon is told to finish what it has in hand and exit
+    #[arg(
+        long,
+        value_name = "SIGNAL",
+        default_value = "TERM",
+        requires = "pid_file"
+    )]
+    drain_signal: String,
+    /// Send that signal to the daemon's whole process group
+    #[arg(long, requires = "pid_file")]
+    drain_group: bool,
     /// How long a new generation may take to become ready; then it is stopped, and its predecessor serves on
     #[arg(long, value_name = "TIME", default_value = "none")]
     ready_timeout: String,
@@ -246,7 +294,10 @@ fn in_one_line(error: &clap::Error) -> String {
     let usage = usage.unwrap_or("see --help");
     match (error.kind(), named(ContextKind::InvalidArg)) {
         (ErrorKind::MissingRequiredArgument, Some(missing)) => {
-            let missing = missing.trim_matches(['<', '>', '.']);
+            let bare = missing
+                .strip_prefix('<')
+                .map(|name| name.trim_end_matches(['>', '.']));
+            let missing = bare.unwrap_or(&missing);
             format!("{missing} is missing; use: {usage}")
         }
         (ErrorKind::UnknownArgument, Some(unknown)) => match named(ContextKind::SuggestedArg) {
@@ -297,12 +348,50 @@ fn mean(
         convention,
     };
     let detach_signal = signal("--detach-signal", &arguments.detach_signal)?;
+    let drain = Drain {
+        signal: signal("--drain-signal", &arguments.drain_signal)?,
+        group: arguments.drain_group,
+    };
+    if prepare != PrepareWhen::Never && prepare_signal == drain.signal {
+        bail!(
+            "--drain-signal {}: that is the prepare signal; choose another one for either, or --prepare-signal none",
+            drain.signal
+        );
+    }
     let notification = arguments.notification_fd.as_deref().map(descriptor);
     let notification = notification.transpose()?;
+    let probe_timeout = time("--probe-timeout", &arguments.probe_timeout)?;
+    let has_readiness = !arguments.ready.is_empty();
+    let mut ready = conditions(&arguments.ready, listen.wanted.len())?;
+    if !has_readiness {
+        ready.push(When::Notify);
+    }
     let Some(pid_file) = arguments.pid_file else {
         return Ok(Invocation::Exec(command, listen));
     };
     let pid_file = absolute(&pid_file)?;
+    let is_ours = |when: &When| match when {
+        When::PidFile(path) => files::absolute(path).is_ok_and(|path| path == pid_file),
+        When::Notify
+        | When::Descriptor(_)
+        | When::Listening(_)
+        | When::Command(_)
+        | When::After(_) => false,
+    };
+    if ready.iter().any(is_ours) {
+        bail!(
+            "--ready pid-file:{0}: that is the file of --pid-file, which seamless-run writes when the daemon is ready; name the daemon's own, or use --ready notify, which hears of a daemon that writes {0} itself",
+            pid_file.display()
+        );
+    }
+    for (option, line) in [
+        ("--pre-start", &arguments.pre_start),
+        ("--post-start", &arguments.post_start),
+    ] {
+        if line.as_deref().is_some_and(|line| line.trim().is_empty()) {
+            bail!("{option}: there is no command");
+        }
+    }
     let volume = match (arguments.quiet, arguments.verbose) {
         (true, _) => Volume::Quiet,
         (false, false) => Volume::Normal,
@@ -310,16 +399,45 @@ fn mean(
     };
     Ok(Invocation::Launch(Box::new(Service {
         name: arguments.name.unwrap_or_else(|| name_of(&pid_file)),
+        ready,
+        has_readiness,
+        probe_timeout,
+        pre_start: arguments.pre_start,
+        post_start: arguments.post_start,
         pid_file,
         command,
         listen,
         policy,
         prepare_signal,
         detach_signal,
+        drain,
         meanings,
         notification,
         volume,
     })))
+}
+
+/// `sockets`: how many of ours the daemon finds, from the first number on; the supervisor's come before them.
+fn conditions(typed: &[String], sockets: usize) -> Result<Vec<When>> {
+    let mut all: Vec<When> = Vec::new();
+    for text in typed {
+        let when = When::parse(text, |text| time("--ready after", text))?;
+        if all.contains(&when) {
+            bail!("--ready {text:?} is there twice; remove one");
+        }
+        if let When::Descriptor(number) = when {
+            if (listen::FIRST..)
+                .take(sockets)
+                .any(|socket| socket == number)
+            {
+                bail!(
+                    "--ready {text:?}: the daemon finds a socket of --listen there; use a higher number"
+                );
+            }
+        }
+        all.push(when);
+    }
+    Ok(all)
 }
 
 /// Each name once, and each address once, unless the kernel is to share it out.
@@ -523,6 +641,21 @@ mod tests {
             (&[named, "--notification-fd", "two", "x"], "two"),
             (&[named, "--notification-fd", "2", "x"], "\"2\""),
             (&["--notification-fd", "3", "x"], "--pid-file"),
+            (&["--ready", "notify", "x"], "--pid-file"),
+            (&["--pre-start", "true", "x"], "--pid-file"),
+            (&["--drain-signal", "QUIT", "x"], "--pid-file"),
+            (&["--drain-group", "x"], "--pid-file"),
+            (&["--probe-timeout", "1s", "x"], "--pid-file"),
+            (&[named, "--pre-start", " ", "x"], "--pre-start"),
+            (&[named, "--ready", "soon", "x"], "soon"),
+            (&[named, "--ready", "after:later", "x"], "later"),
+            (&[named, "-rfd:5", "-rfd:5", "x"], "twice"),
+            (&[named, "-rfd:3", "-l80", "x"], "--listen"),
+            (&["-rfd:3", "x"], "--pid-file <FILE> is missing"),
+            (&[named, "-rpid-file:/tmp/app.pid", "x"], "--pid-file"),
+            (&[named, "--drain-signal", "KILL", "x"], "KILL"),
+            (&[named, "--drain-signal", "USR2", "x"], "prepare signal"),
+            (&[named, "--probe-timeout", "soon", "x"], "soon"),
             (&[named, "--stop-timeout", "5 parsecs", "x"], "5 parsecs"),
             (&[named, "--prepare-timeout", "-1", "x"], "-1"),
             (&[named, "--ready-timeout", "soon", "x"], "soon"),

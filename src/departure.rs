@@ -34,6 +34,10 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    pub(crate) fn is_success(self) -> bool {
+        self == Ending::Exited(0)
+    }
+
     /// `None` for a stop or a continuation, which end nothing.
     pub(crate) fn from_wait(status: WaitStatus) -> Option<Ending> {
         let exited = status.exit_status().map(Ending::Exited);

@@ -7,9 +7,11 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod adopt;
+mod commands;
 mod commit;
 mod control;
 mod messages;
+mod orders;
 mod sockets;
 mod upstream;
 mod wake;
@@ -24,11 +26,12 @@ use anyhow::{Context, Result};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use self::commands::Commands;
 use crate::cli::Service;
 use crate::clock::Clock;
 use crate::control::wire::Failure;
 use crate::control::{Callers, Id, Listener};
-use crate::daemon::{Daemon, Environment};
+use crate::daemon::{Daemon, Environment, Given, end_commands_of};
 use crate::departure::{Ending, FAILED};
 use crate::events;
 use crate::files::{Claim, DirectoryWatch, Files, Home, Lock, Record, State};
@@ -39,7 +42,7 @@ use crate::listen::{Passed, Sockets};
 use crate::notify::{Notice, NotifySocket};
 use crate::predecessors::{Limits, Predecessors};
 use crate::process::Identity;
-use crate::ready::PidFileWatch;
+use crate::ready::{PidFileWatch, Readiness, When};
 use crate::report::{Report, cause, complain};
 use crate::signals::{self, Signal};
 use crate::supervisor::{Supervisor, Wishes};
@@ -61,6 +64,8 @@ pub(crate) struct Inheritance {
     /// The signal mask.
     pub(crate) mask: SigSet,
     pub(crate) sockets: Passed,
+    /// The numbers of all sockets among what it inherits, where its readiness asks for them.
+    pub(crate) numbers: Vec<u64>,
 }
 
 /// Runs a generation from its start to its end. This is the child of the launcher's fork.
@@ -79,9 +84,17 @@ pub(crate) fn run(
 }
 
 /// Takes the place of a keeper that this launcher has lost (R20). A child of its fork, too.
-pub(crate) fn take_over(service: Service, mut link: Link, kin: Kin, supervisor: Supervisor) -> ! {
+///
+/// `inherited`: the numbers of the sockets that the launcher was started with, which the daemon has.
+pub(crate) fn take_over(
+    service: Service,
+    mut link: Link,
+    kin: Kin,
+    supervisor: Supervisor,
+    inherited: &[u64],
+) -> ! {
     let socket = Files::beside(&service.pid_file).socket;
-    match Keeper::adopt(service, &mut link, kin, supervisor) {
+    match Keeper::adopt(service, &mut link, kin, supervisor, inherited) {
         Ok(keeper) => keeper.live(link),
         Err(error) => give_up(&error, &socket, link),
     }
@@ -147,6 +160,9 @@ struct Keeper {
     named: Option<i32>,
     /// That one was told to drain by the daemon itself (R12).
     told_by_daemon: Option<i32>,
+    /// Until ready: what it takes.
+    readiness: Option<Readiness>,
+    commands: Commands,
     /// Until ready.
     pid_file_watch: Option<PidFileWatch>,
     /// While a standby has no deadline (R16).
@@ -196,6 +212,11 @@ impl Keeper {
         let signals = signals_of(&service)?;
         let limits = limits_of(&service);
         let mut predecessors = Predecessors::attach(&record, &files, number, limits, &report)?;
+        for entry in &record.generations {
+            if !entry.keeper.is_some_and(Identity::is_alive) {
+                end_commands_of(entry.daemon.pid, entry.number, &service.pid_file);
+            }
+        }
         // Not before: who died while it was attached to is in nobody's list.
         for entry in &mut record.generations {
             if predecessors.may_hold(entry.number) {
@@ -226,22 +247,43 @@ impl Keeper {
             PrepareWhen::Named => environment.prepare_signal(Some(service.prepare_signal)),
             PrepareWhen::Never => environment.prepare_signal(None),
         }
+        if service.drain.signal != Signal::TERM {
+            environment.drain_signal(service.drain.signal);
+        }
         if !sockets.is_empty() {
             let convention = service.listen.convention;
             environment.sockets(convention.variables(passed, &sockets.labels(), number));
         }
         let started = Instant::now();
-        let own = (&*sockets.for_daemon(), passed.end());
-        let forked = Daemon::fork(&service.command, &environment, own, &inherited.mask);
+        let mut given = inherited.numbers.clone();
+        given.extend(sockets.labels().iter().map(|label| label.inode));
+        let readiness = Readiness::begin(&service.ready, service.probe_timeout, given, started);
+        let (readiness, lines) = readiness.inspect_err(|_| {
+            sockets.abandon();
+            let _ = files.hide(&lock, &listener);
+        })?;
+        let given = Given {
+            sockets: &sockets.for_daemon(),
+            first: passed.end(),
+            lines: &lines,
+        };
+        let forked = Daemon::fork(&service.command, &environment, given, &inherited.mask);
         let daemon = forked.inspect_err(|_| {
             sockets.abandon();
             let _ = files.hide(&lock, &listener);
         })?;
-        let assume_ready = predecessors.never_said_ready().then_some(LIFE_THAT_COUNTS);
-        let waits = Waits::begin(started, assume_ready, service.policy.ready_timeout);
+        drop(lines);
+        let waits = Waits::begin(started, None, service.policy.ready_timeout);
+        let commands = Commands::new(&service);
+        // R6: whoever does not say that it is ready does not know us, whatever it handles.
+        let voice = if service.ready.contains(&When::Notify) {
+            Voice::Silent
+        } else {
+            Voice::Plain
+        };
         let mut keeper = Keeper {
             phase: Phase::Starting {
-                voice: Voice::Silent,
+                voice,
                 predecessor: predecessors.any_serves(),
                 waits,
             },
@@ -253,7 +295,7 @@ impl Keeper {
             is_heard: std::env::var_os("NOTIFY_SOCKET").is_some(),
             lock: Some(lock),
             said_ready: false,
-            voice: Voice::Silent,
+            voice,
             told_to_end: None,
             status: String::new(),
             wishes: Wishes::new(supervisor, kin),
@@ -280,12 +322,16 @@ impl Keeper {
             predecessors,
             sockets,
             named,
+            readiness: Some(readiness),
+            commands,
             pid_file_watch,
             notify,
             listener,
             signals,
         };
         if let Err(error) = keeper.start(record, link) {
+            // What could not be written is why it could not start.
+            let _ = keeper.leave_out(&[keeper.number]);
             keeper.sockets.abandon();
             if let Some(lock) = &keeper.lock {
                 let _ = keeper.files.hide(lock, &keeper.listener);
@@ -301,14 +347,29 @@ impl Keeper {
         if let Some(lock) = &self.lock {
             self.files.write_record(lock, &record)?;
         }
-        self.daemon.release()?;
-        self.report.note(&self.words_on_start());
+        let before = self.service.pre_start.clone();
+        if before.is_none() {
+            self.let_run()?;
+            let life = self.life_that_counts();
+            self.apply(Event::Released { life }, link);
+        }
         self.report_trouble();
-        self.relieve_holders(false);
         self.settle(link);
+        if let Some(line) = before {
+            self.report.note(&self.words_before_start(&line));
+            let begun = self.begin_before_start(&line);
+            begun.context("cannot run the pre-start command")?;
+        }
         link.say(Word::Settled(self.daemon.pid()));
         self.announce_start(link);
         self.ask_for_time(link);
+        Ok(())
+    }
+
+    fn let_run(&mut self) -> Result<()> {
+        self.daemon.release()?;
+        self.report.note(&self.words_on_start());
+        self.relieve_holders(false);
         Ok(())
     }
 
@@ -321,6 +382,8 @@ impl Keeper {
         keep.push(link.as_fd());
         keep.extend(self.listener.descriptors());
         keep.extend(self.daemon.descriptors());
+        keep.extend(self.readiness.iter().flat_map(Readiness::descriptors));
+        keep.extend(self.commands.descriptors());
         keep.extend(self.wishes.descriptors());
         keep.extend(self.sockets.descriptors());
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
@@ -366,6 +429,7 @@ impl Keeper {
             self.predecessors.deadline(),
             self.wishes.deadline(),
             self.deaf_until,
+            self.next_look(),
         ];
         all.into_iter().flatten().min()
     }
@@ -377,6 +441,8 @@ impl Keeper {
         sources.extend(listens.then(|| self.listener.as_fd()));
         sources.extend(self.daemon.gate());
         sources.extend(self.daemon.end());
+        sources.extend(self.readiness.iter().flat_map(Readiness::to_watch));
+        sources.extend(self.commands.to_watch());
         sources.extend(self.pid_file_watch.as_ref().map(AsFd::as_fd));
         sources.extend(self.directory_watch.as_ref().map(AsFd::as_fd));
         sources.extend(self.wishes.to_watch());
@@ -407,6 +473,7 @@ impl Keeper {
             self.watch_wish();
             self.ask_for_time(link);
         }
+        self.tidy_commands();
     }
 
     fn perform(&mut self, action: Action, link: &mut Link) {
@@ -417,9 +484,9 @@ impl Keeper {
             }
             Action::Drain => {
                 self.told_to_end.get_or_insert(self.clock.now());
-                self.send(Signal::TERM, None);
+                self.drain();
             }
-            Action::Kill => self.send(Signal::KILL, None),
+            Action::Kill => self.kill(),
             Action::Commit => {
                 self.commit();
                 self.announce_ready(link);
@@ -464,16 +531,6 @@ impl Keeper {
             } else {
                 Word::Leave(ending)
             });
-        }
-    }
-
-    fn send(&self, signal: Signal, value: Option<i32>) {
-        if let Err(error) = self.daemon.send(signal, value) {
-            let name = self.name();
-            self.report.warn(&format!(
-                "cannot send {signal} to {name}: {}",
-                cause(&error)
-            ));
         }
     }
 }

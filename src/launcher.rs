@@ -24,6 +24,7 @@ use crate::link::{Heard, Link, Word};
 use crate::listen::Passed;
 use crate::notify::{self, Upstream};
 use crate::process::{self, Identity};
+use crate::ready::When;
 use crate::report::{Report, cause, complain};
 use crate::signals::{self, Meaning, Signal};
 use crate::supervisor::Supervisor;
@@ -51,12 +52,26 @@ pub(crate) fn run(service: Service) -> Ending {
 
 fn launch(service: Service) -> Result<Ending> {
     // Before anything is opened: what is open now was inherited.
-    let sockets = Passed::find(&service.listen.wanted, service.notification)?;
+    let sockets = Passed::find(
+        &service.listen.wanted,
+        service.notification,
+        &service.lines(),
+    )?;
+    let looks = service.ready.iter().any(When::is_listening);
+    let numbers = if looks {
+        process::own_sockets()
+    } else {
+        Vec::new()
+    };
     let upstream = Upstream::find(service.notification)?;
     let comes_back = service.meanings.of(Signal::TERM) == Meaning::Restart;
     let supervisor = Supervisor::find(comes_back);
     let mask = inherited::block_signals()?;
-    let inherited = Inheritance { mask, sockets };
+    let inherited = Inheritance {
+        mask,
+        sockets,
+        numbers,
+    };
     sys::watch_children();
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let wanted = signals::set_of(signals::all_that_can_be_caught());
@@ -79,6 +94,7 @@ fn launch(service: Service) -> Result<Ending> {
                 service,
                 kin,
                 supervisor,
+                inherited: inherited.numbers,
                 upstream,
                 lost_some: false,
                 link,
@@ -102,6 +118,8 @@ struct Launcher {
     kin: Kin,
     /// For the next keeper, should this one be lost.
     supervisor: Supervisor,
+    /// The same: the numbers of the sockets that this process was started with.
+    inherited: Vec<u64>,
     upstream: Upstream,
     /// Something for the supervisor was lost; it is said once.
     lost_some: bool,
@@ -317,7 +335,8 @@ impl Launcher {
                 let nobody = Supervisor::Unreadable(None);
                 let supervisor = std::mem::replace(&mut self.supervisor, nobody);
                 self.upstream = Upstream::default();
-                keeper::take_over(self.service.clone(), keepers_link, self.kin, supervisor)
+                let service = self.service.clone();
+                keeper::take_over(service, keepers_link, self.kin, supervisor, &self.inherited)
             }
             ForkResult::Parent { child } => {
                 self.keeper = child.as_raw();

@@ -6,6 +6,7 @@
 //! them, the daemon and the files.
 
 mod check;
+mod child;
 mod cli;
 mod clock;
 mod control;
@@ -24,6 +25,7 @@ mod predecessors;
 mod process;
 mod ready;
 mod report;
+mod shell;
 mod signals;
 mod supervisor;
 mod sys;

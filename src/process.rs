@@ -1,5 +1,6 @@
 //! Processes as `/proc` shows them, and identities that outlive the reuse of a PID (R5, R18).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -10,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::signals::Signal;
+use crate::sys;
 
 /// A process for all of this boot: its PID and when it started, in clock ticks since boot (field
 /// 22 of `/proc/PID/stat`).
@@ -63,15 +65,17 @@ impl Identity {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let lives = match Stat::of(self.pid) {
-            Ok(stat) => stat.start == self.start && !stat.is_dead(),
+        let is_it = match Stat::of(self.pid) {
+            Ok(stat) => stat.start == self.start,
             Err(error) if is_gone(&error) => false,
             Err(error) => return Err(error),
         };
-        Ok(lives.then_some(Process {
+        let process = Process {
             pid: self.pid,
             descriptor,
-        }))
+        };
+        // One whose first thread has ended shows as a zombie, and may live; the pidfd knows.
+        Ok(Some(process).filter(|process| is_it && !process.has_ended()))
     }
 
     /// How long it has lived.
@@ -118,13 +122,23 @@ impl Process {
     }
 
     pub(crate) fn send(&self, signal: Signal) -> io::Result<()> {
-        let named = rustix::process::Signal::from_named_raw(signal.number())
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        match pidfd_send_signal(&self.descriptor, named) {
+        match sys::send_by_pidfd(self.descriptor.as_fd(), signal.number()) {
             // It has gone, which is what most signals want.
-            Err(rustix::io::Errno::SRCH) => Ok(()),
-            sent => Ok(sent?),
+            Err(error) if is_gone(&error) => Ok(()),
+            sent => sent,
         }
+    }
+
+    /// To the whole process group that it leads (`killpg`, which a PID that is not our child's forbids).
+    pub(crate) fn send_to_group(&self, signal: Signal) -> io::Result<()> {
+        let members = members_of(self.pid);
+        // While the leader lives, no other group has its number.
+        if !self.has_ended() {
+            for member in members.iter().filter(|member| member.pid != self.pid) {
+                let _ = member.send(signal);
+            }
+        }
+        self.send(signal)
     }
 }
 
@@ -139,13 +153,18 @@ impl AsFd for Process {
 pub(crate) struct Stat {
     state: u8,
     pub(crate) parent: i32,
+    group: i32,
     pub(crate) session: i32,
     start: u64,
 }
 
 impl Stat {
     pub(crate) fn of(pid: i32) -> io::Result<Stat> {
-        let text = fs::read(format!("/proc/{pid}/stat"))?;
+        Stat::at(&format!("/proc/{pid}"))
+    }
+
+    fn at(place: &str) -> io::Result<Stat> {
+        let text = fs::read(format!("{place}/stat"))?;
         Stat::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
@@ -158,6 +177,7 @@ impl Stat {
         Some(Stat {
             state: *fields.first()?.as_bytes().first()?,
             parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             start: fields.get(19)?.parse().ok()?,
         })
@@ -182,12 +202,19 @@ pub(crate) struct Status {
     pub(crate) blocked: u64,
     pub(crate) ignored: u64,
     pub(crate) caught: u64,
+    /// Of one moment with the masks, or before: what is read of `stat` is another moment's.
+    pub(crate) sleeps: bool,
 }
 
 impl Status {
     pub(crate) fn of(pid: i32) -> io::Result<Status> {
         // The name in it is any bytes that the process likes.
         let text = fs::read(format!("/proc/{pid}/status"))?;
+        Ok(Status::parse(&String::from_utf8_lossy(&text)))
+    }
+
+    pub(crate) fn of_thread(pid: i32, thread: i32) -> io::Result<Status> {
+        let text = fs::read(format!("/proc/{pid}/task/{thread}/status"))?;
         Ok(Status::parse(&String::from_utf8_lossy(&text)))
     }
 
@@ -206,6 +233,7 @@ impl Status {
                         .and_then(|word| word.parse().ok())
                         .unwrap_or(u32::MAX)
                 }
+                "State" => status.sleeps = words.next() == Some("S"),
                 "SigBlk" => status.blocked = mask(),
                 "SigIgn" => status.ignored = mask(),
                 "SigCgt" => status.caught = mask(),
@@ -260,12 +288,44 @@ fn read_anew(file: &File) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Whether the process is in a sigwait(3) for that signal (its bit). While it waits, the kernel does
+/// Where it can be looked at: one whose first thread has ended shows nothing of itself there, and all of it at
+/// the others'.
+pub(crate) fn place_of(pid: i32) -> String {
+    let place = format!("/proc/{pid}");
+    if !Stat::of(pid).is_ok_and(|stat| stat.is_dead()) {
+        return place;
+    }
+    let place_of = |thread: i32| format!("{place}/task/{thread}");
+    let lives = |thread: &i32| Stat::at(&place_of(*thread)).is_ok_and(|stat| !stat.is_dead());
+    let thread = threads_of(pid).into_iter().find(lives);
+    thread.map_or_else(|| place.clone(), place_of)
+}
+
+/// The numbers of its threads.
+pub(crate) fn threads_of(pid: i32) -> Vec<i32> {
+    numbers_in(&format!("/proc/{pid}/task")).collect()
+}
+
+/// Whether it has a signalfd(2) for that signal (its bit).
+pub(crate) fn has_signalfd(pid: i32, bit: u64) -> bool {
+    let reads = |descriptor: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).ok()?;
+        let mask = text
+            .lines()
+            .find_map(|line| line.strip_prefix("sigmask:"))?;
+        let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+        Some(mask & bit != 0)
+    };
+    let mut all = numbers_in(&format!("/proc/{pid}/fdinfo"));
+    all.any(|descriptor| reads(descriptor) == Some(true))
+}
+
+/// Whether a thread is in a sigwait(3) for that signal (its bit). While it waits, the kernel does
 /// not show the signal as blocked; but it shows the call, and the set that is waited for is in the
 /// process's memory.
-pub(crate) fn waits_for(pid: i32, bit: u64) -> bool {
+pub(crate) fn waits_for(pid: i32, thread: i32, bit: u64) -> bool {
     let look = || -> Option<bool> {
-        let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).ok()?;
         let mut words = text.split_ascii_whitespace();
         let number: nix::libc::c_long = words.next()?.parse().ok()?;
         if number != nix::libc::SYS_rt_sigtimedwait {
@@ -300,6 +360,43 @@ pub(crate) fn descends_from(pid: i32, ancestor: i32) -> bool {
     false
 }
 
+/// Whether it is of the daemon's own: the daemon, a descendant, or one in its session.
+pub(crate) fn is_of(pid: i32, daemon: i32) -> bool {
+    Stat::of(pid).is_ok_and(|stat| stat.session == daemon) || descends_from(pid, daemon)
+}
+
+/// All of them.
+pub(crate) fn family_of(daemon: i32) -> Vec<i32> {
+    let of = |pid: i32| Stat::of(pid).ok().map(|stat| (pid, stat));
+    let known: HashMap<i32, Stat> = all().filter_map(of).collect();
+    let is_of = |mut pid: i32| {
+        // As in `descends_from`.
+        for _ in 0..4096 {
+            match known.get(&pid) {
+                Some(stat) if pid == daemon || stat.session == daemon => return true,
+                Some(stat) => pid = stat.parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    known.keys().copied().filter(|pid| is_of(*pid)).collect()
+}
+
+/// The numbers (`st_ino`) of all sockets that this process has.
+pub(crate) fn own_sockets() -> Vec<u64> {
+    let open = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let links = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let number = |link: std::path::PathBuf| {
+        let text = link.to_str()?.strip_prefix("socket:[")?;
+        text.strip_suffix(']')?.parse().ok()
+    };
+    links.filter_map(number).collect()
+}
+
 /// The name that the kernel has for a process, of 15 bytes at most; `comm` in proc(5).
 pub(crate) fn name_of(pid: i32) -> io::Result<String> {
     let name = fs::read(format!("/proc/{pid}/comm"))?;
@@ -324,21 +421,50 @@ pub(crate) fn is_orphan(child: Identity, first_parent: Option<Identity>) -> bool
     }
 }
 
-/// Processes that carry `variable` (a whole `NAME=value`) in their environment.
-pub(crate) fn with_variable(variable: &str) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|one| one == variable.as_bytes())
-    })
-    .collect()
+/// Every process there is, in no order.
+fn all() -> impl Iterator<Item = i32> {
+    numbers_in("/proc")
+}
+
+/// Names in a directory that are numbers.
+fn numbers_in(directory: &str) -> impl Iterator<Item = i32> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Holds on the processes of a process group.
+fn members_of(group: i32) -> Vec<Process> {
+    let is_member = |pid: i32| Stat::of(pid).is_ok_and(|stat| stat.group == group);
+    let open = |pid: i32| Identity::of(pid).ok()?.open().ok()?;
+    let members = all().filter(|pid| is_member(*pid)).filter_map(open);
+    // The PID may have passed to another process in between.
+    members.filter(|member| is_member(member.pid)).collect()
+}
+
+/// Processes with such an environment, its entries being `NAME=value`.
+pub(crate) fn with_environment(is_meant: impl Fn(&[&[u8]]) -> bool) -> Vec<i32> {
+    all()
+        .filter(|pid| has_environment(*pid, &is_meant))
+        .collect()
+}
+
+/// KILLs them.
+pub(crate) fn kill_with_environment(is_meant: impl Fn(&[&[u8]]) -> bool) {
+    for pid in with_environment(&is_meant) {
+        let process = Identity::of(pid).and_then(Identity::open);
+        // The PID may have passed to another process in between.
+        if let Ok(Some(process)) = process {
+            if has_environment(pid, &is_meant) {
+                let _ = process.send(Signal::KILL);
+            }
+        }
+    }
+}
+
+fn has_environment(pid: i32, is_meant: impl Fn(&[&[u8]]) -> bool) -> bool {
+    let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let entries: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
+    is_meant(&entries)
 }
 
 /// This boot's id: PIDs and start times mean nothing beyond it.
@@ -357,6 +483,7 @@ mod tests {
         let expected = Stat {
             state: b'S',
             parent: 7,
+            group: 42,
             session: 42,
             start: 88123,
         };
@@ -367,13 +494,13 @@ mod tests {
 
     #[test]
     fn masks_and_the_effective_user_are_read() {
-        let text =
-            "Name:\tx\nUid:\t0\t65534\t0\t0\nSigBlk:\t0000000000000800\nSigIgn:\t1\nSigCgt:\tzz\n";
+        let text = "Name:\tx\nState:\tS (sleeping)\nUid:\t0\t65534\t0\t0\nSigBlk:\t0000000000000800\nSigIgn:\t1\nSigCgt:\tzz\n";
         let expected = Status {
             user: 65534,
             blocked: 0x800,
             ignored: 1,
             caught: 0,
+            sleeps: true,
         };
         assert_eq!(Status::parse(text), expected);
     }

@@ -14,6 +14,7 @@ impl Signal {
     #[cfg(test)]
     pub(crate) const HUP: Signal = Signal(Standard::SIGHUP as i32);
     pub(crate) const INT: Signal = Signal(Standard::SIGINT as i32);
+    pub(crate) const QUIT: Signal = Signal(Standard::SIGQUIT as i32);
     pub(crate) const KILL: Signal = Signal(Standard::SIGKILL as i32);
     pub(crate) const USR2: Signal = Signal(Standard::SIGUSR2 as i32);
     pub(crate) const TERM: Signal = Signal(Standard::SIGTERM as i32);

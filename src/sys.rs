@@ -152,6 +152,23 @@ pub(crate) fn kill_child(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) })
 }
 
+/// The same, to the process group that the child leads: it has made a session of its own. Before that,
+/// to the child alone.
+pub(crate) fn kill_group_of_child(pid: i32, signal: i32) -> io::Result<()> {
+    match kill_child(-pid, signal) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => kill_child(pid, signal),
+        sent => sent,
+    }
+}
+
+/// `pidfd_send_signal(2)` with any signal number, real-time ones too.
+pub(crate) fn send_by_pidfd(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let (number, process) = (libc::SYS_pidfd_send_signal, process.as_raw_fd());
+    // SAFETY: without a siginfo the call reads no memory of ours.
+    let sent = unsafe { libc::syscall(number, process, signal, std::ptr::null::<u8>(), 0) };
+    check(sent as libc::c_int)
+}
+
 /// `sigqueue(3)`: like [`kill_child`], with the value that came with the signal.
 pub(crate) fn queue_to_child(pid: i32, signal: i32, value: i32) -> io::Result<()> {
     let value = libc::sigval {

@@ -631,6 +631,8 @@ fn a_keeper_without_descriptors_hears_that_the_daemon_is_ready() {
         let known = answer.contains("asked: 1 ") && explained;
         assert!(answer.contains("asked: 0 ") || known, "{answer}");
         assert_serves(&stage, first);
+        // An answer that did not come through ends before it is ready.
+        stage.log.wait_seen("is ready after");
         assert_eq!(
             stage.log.count("is ready after"),
             1,

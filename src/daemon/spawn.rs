@@ -136,7 +136,12 @@ pub(crate) fn exec_here(command: &Command, listen: &Listen) -> (i32, String) {
         Err(error) => return (FAILED, format!("{error:#}")),
     };
     sys::restore_what_was_found();
-    if let Err(error) = pass(&sockets.for_daemon(), first) {
+    let given = Given {
+        sockets: &sockets.for_daemon(),
+        first,
+        lines: &[],
+    };
+    if let Err(error) = given.put_in_place() {
         sockets.abandon();
         return (FAILED, cannot_pass(&error));
     }
@@ -147,7 +152,7 @@ pub(crate) fn exec_here(command: &Command, listen: &Listen) -> (i32, String) {
 }
 
 fn open_here(listen: &Listen) -> Result<(Environment, Sockets, i32)> {
-    let passed = Passed::find(&listen.wanted, None)?;
+    let passed = Passed::find(&listen.wanted, None, &[])?;
     let mut sockets = Sockets::default();
     for wanted in &listen.wanted {
         if let Err(failure) = sockets.open(wanted, &|_, _| false) {
@@ -165,19 +170,40 @@ fn open_here(listen: &Listen) -> Result<(Environment, Sockets, i32)> {
     Ok((environment, sockets, passed.end()))
 }
 
-/// Gives the sockets the numbers where the daemon looks for them, from `first` on.
-fn pass(sockets: &[BorrowedFd<'_>], first: i32) -> io::Result<()> {
-    // By way of numbers that nobody wants: two of them may lie crosswise.
-    let end = end_of(sockets, first);
-    let copies = sockets
-        .iter()
-        .map(|socket| fcntl_dupfd_cloexec(socket, end));
-    let copies: Vec<OwnedFd> = copies.collect::<Result<_, _>>()?;
-    sys::put_in_place(&copies, first)
+/// What the daemon finds open beside what it inherits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) sockets: &'a [BorrowedFd<'a>],
+    /// The number of the first; the others follow.
+    pub(crate) first: i32,
+    /// For `--ready fd:N`: apart from the sockets, each with its number.
+    pub(crate) lines: &'a [(OwnedFd, i32)],
 }
 
-fn end_of(sockets: &[BorrowedFd<'_>], first: i32) -> i32 {
-    i32::try_from(sockets.len()).map_or(i32::MAX, |count| first.saturating_add(count))
+impl Given<'_> {
+    /// Gives each the number where the daemon looks for it.
+    fn put_in_place(&self) -> io::Result<()> {
+        // By way of numbers that nobody wants: two of them may lie crosswise.
+        let copy = |descriptor: BorrowedFd<'_>| fcntl_dupfd_cloexec(descriptor, self.end());
+        let sockets = self.sockets.iter().map(|socket| copy(*socket));
+        let sockets: Vec<OwnedFd> = sockets.collect::<Result<_, _>>()?;
+        let line = |(line, number): &(OwnedFd, i32)| Ok(([copy(line.as_fd())?], *number));
+        let lines: Vec<_> = self.lines.iter().map(line).collect::<io::Result<_>>()?;
+        sys::put_in_place(&sockets, self.first)?;
+        lines
+            .iter()
+            .try_for_each(|(line, number)| sys::put_in_place(line, *number))
+    }
+
+    /// A number beyond all of them.
+    fn end(&self) -> i32 {
+        let count = i32::try_from(self.sockets.len()).unwrap_or(i32::MAX);
+        let lines = self
+            .lines
+            .iter()
+            .map(|(_, number)| number.saturating_add(1));
+        lines.fold(self.first.saturating_add(count), i32::max)
+    }
 }
 
 fn cannot_pass(error: &io::Error) -> String {
@@ -188,8 +214,12 @@ fn cannot_pass(error: &io::Error) -> String {
     } else {
         crate::report::cause(error)
     };
-    format!("cannot pass the sockets to the command: {cause}")
+    format!("cannot pass descriptors to the command: {cause}")
 }
+
+/// What the keeper says at the gate; and the first byte of the other word, behind which the status comes.
+const GO: [u8; 2] = *b"go";
+const NO: u8 = b'n';
 
 /// The daemon, from the fork to its end. As a child it is not reaped before its end has been seen here, so
 /// its PID names no stranger while this says that it lives (R18).
@@ -217,11 +247,11 @@ enum Hold {
 
 impl Daemon {
     /// Forks, and leaves the child waiting until [`Daemon::release`]: its identity is recorded
-    /// before it is exec'ed (R5). `sockets`: those it gets, and the number of the first.
+    /// before it is exec'ed (R5).
     pub(crate) fn fork(
         command: &Command,
         environment: &Environment,
-        sockets: (&[BorrowedFd<'_>], i32),
+        given: Given<'_>,
         mask: &SigSet,
     ) -> Result<Daemon> {
         let flags = SocketFlags::CLOEXEC;
@@ -230,7 +260,7 @@ impl Daemon {
         match sys::fork().context("cannot fork")? {
             ForkResult::Child => {
                 drop(ours);
-                become_daemon(command, environment, sockets, mask, theirs)
+                become_daemon(command, environment, given, mask, theirs)
             }
             ForkResult::Parent { child } => {
                 drop(theirs);
@@ -314,9 +344,22 @@ impl Daemon {
 
     pub(crate) fn release(&self) -> Result<()> {
         if let Some(gate) = &self.gate {
-            send(gate, b"go", SendFlags::NOSIGNAL).context("cannot start the daemon")?;
+            send(gate, &GO, SendFlags::NOSIGNAL).context("cannot start the daemon")?;
         }
         Ok(())
+    }
+
+    /// It shall not run: what waits at the gate ends with this status, or of the signal that it was sent.
+    pub(crate) fn refuse(&self, status: u8) {
+        if let Some(gate) = &self.gate {
+            // Should it have gone already, that is its end, too.
+            let _ = send(gate, &[NO, status], SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// It has been released, and nothing was wrong with the command.
+    pub(crate) fn is_executed(&self) -> bool {
+        self.gate.is_none()
     }
 
     /// What to poll for [`Daemon::exec_failure`], while that is not known.
@@ -350,6 +393,12 @@ impl Daemon {
         }
     }
 
+    /// Whether it would act on `signal` by its own wish.
+    pub(crate) fn hears(&self, signal: Signal) -> bool {
+        let view = self.view.as_ref().filter(|_| self.ending.is_none());
+        view.is_some_and(|view| reception::hears(self.pid(), view, signal))
+    }
+
     pub(crate) fn send(&self, signal: Signal, value: Option<i32>) -> io::Result<()> {
         if self.ending.is_some() {
             return Ok(());
@@ -360,6 +409,19 @@ impl Daemon {
             (Hold::Adopted(process) | Hold::Inherited(process), _) => process
                 .as_ref()
                 .map_or(Ok(()), |process| process.send(signal)),
+        }
+    }
+
+    /// To its whole process group; it leads one, with its session.
+    pub(crate) fn send_to_group(&self, signal: Signal) -> io::Result<()> {
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        match &self.hold {
+            Hold::Child => sys::kill_group_of_child(self.pid(), signal.number()),
+            Hold::Adopted(process) | Hold::Inherited(process) => process
+                .as_ref()
+                .map_or(Ok(()), |process| process.send_to_group(signal)),
         }
     }
 
@@ -393,7 +455,7 @@ impl Daemon {
 fn become_daemon(
     command: &Command,
     environment: &Environment,
-    (sockets, first): (&[BorrowedFd<'_>], i32),
+    given: Given<'_>,
     mask: &SigSet,
     gate: OwnedFd,
 ) -> ! {
@@ -401,23 +463,22 @@ fn become_daemon(
     let environment = environment.for_daemon(own_pid);
     // A new child leads no process group, so this cannot fail.
     let _ = setsid();
-    let mut go = [0; 2];
-    let released = loop {
-        match recv(&gate, &mut go, RecvFlags::empty()) {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok((2, _)) => break true,
-            _ => break false,
-        }
-    };
-    if !released {
-        // The keeper died before it had recorded us (R5): nobody would know of this daemon.
-        std::process::exit(FAILED);
+    let mut word = [0; 2];
+    let _ = rustix::io::retry_on_intr(|| recv(&gate, &mut word[..], RecvFlags::empty()));
+    if word != GO {
+        // It may have been told to end, which waits for this. Or the keeper died before it had recorded us
+        // (R5): nobody would know of this daemon.
+        let _ = mask.thread_set_mask();
+        std::process::exit(match word {
+            [NO, status] => status.into(),
+            _ => FAILED,
+        });
     }
     sys::restore_what_was_found();
     // The gate may lie where a socket belongs.
-    let out_of_the_way = fcntl_dupfd_cloexec(&gate, end_of(sockets, first));
+    let out_of_the_way = fcntl_dupfd_cloexec(&gate, given.end());
     let gate = out_of_the_way.unwrap_or(gate);
-    let (status, words) = match pass(sockets, first) {
+    let (status, words) = match given.put_in_place() {
         Ok(()) => {
             // From here on a signal acts as on any program that has just been started.
             let _ = mask.thread_set_mask();

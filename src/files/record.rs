@@ -11,6 +11,7 @@ use crate::report::cause;
 use anyhow::Context;
 
 use super::{is_alone_of, open_suspiciously, read_at_most};
+use crate::daemon::Drain;
 use crate::generation::Voice;
 use crate::listen::Label;
 use crate::process::{self, Identity};
@@ -52,6 +53,10 @@ pub(crate) struct Entry {
     pub(crate) begun: Option<Begun>,
     /// When that, or the drain, is to end: milliseconds of `CLOCK_MONOTONIC`.
     pub(crate) until: Option<u64>,
+    /// What it takes to be ready, as far as that has happened (R12).
+    pub(crate) met: Vec<String>,
+    /// How it is told to finish, by whoever has to do it without its keeper.
+    pub(crate) drain: Drain,
     /// Words of a later version; they are kept as they are (R25).
     pub(crate) unknown: Vec<String>,
     /// The held sockets that the daemon was given. They stand in lines of their own.
@@ -186,6 +191,8 @@ impl Entry {
             assumed: false,
             begun: None,
             until: None,
+            met: Vec::new(),
+            drain: Drain::default(),
             unknown: Vec::new(),
             sockets: Vec::new(),
         }
@@ -222,6 +229,8 @@ impl Entry {
                 Some(("begun", "stopping")) => entry.begun = Some(Begun::Stopping),
                 Some(("begun", "ending")) => entry.begun = Some(Begun::Ending),
                 Some(("until", moment)) => entry.until = moment.parse().ok(),
+                Some(("met", met)) => entry.met = met.split(',').map(str::to_owned).collect(),
+                Some(("drain", drain)) => entry.drain = Drain::parse(drain).unwrap_or_default(),
                 _ => entry.unknown.push(word.to_owned()),
             }
         }
@@ -285,6 +294,9 @@ impl fmt::Display for Entry {
         });
         word("begun", begun.map(str::to_owned))?;
         word("until", self.until.map(|moment| moment.to_string()))?;
+        word("met", (!self.met.is_empty()).then(|| self.met.join(",")))?;
+        let is_usual = self.drain == Drain::default();
+        word("drain", (!is_usual).then(|| self.drain.to_string()))?;
         self.unknown
             .iter()
             .try_for_each(|word| write!(formatter, " {word}"))

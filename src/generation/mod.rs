@@ -113,6 +113,13 @@ impl Waits {
         }
     }
 
+    fn with_assumption(self, life: Option<Duration>, now: Instant) -> Waits {
+        Waits {
+            assume_ready: life.and_then(|life| now.checked_add(life)),
+            ..self
+        }
+    }
+
     fn without_assumption(self) -> Waits {
         Waits {
             assume_ready: None,
@@ -212,6 +219,9 @@ pub(crate) enum Event {
     },
     /// An end is wanted, with KILL after this time.
     Stop { within: Option<Duration> },
+    /// The daemon runs only now, after a command before it; being alive for that long from now on may be
+    /// taken for *ready* (R13).
+    Released { life: Option<Duration> },
     /// The supervisor has been asked, or looked at.
     Wish(Wish),
     /// The daemon said something that is no event of its own.

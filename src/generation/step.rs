@@ -60,6 +60,14 @@ pub(crate) fn step(
                 vec![Action::Commit],
             ),
             // Nobody's life is taken for what somebody else has said (R13).
+            Event::Released { life } => (
+                Phase::Starting {
+                    voice,
+                    predecessor,
+                    waits: waits.with_assumption(life, now),
+                },
+                vec![],
+            ),
             Event::PredecessorReady => (
                 Phase::Starting {
                     voice,
@@ -148,6 +156,7 @@ pub(crate) fn step(
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
             | Event::Superseded { .. }
@@ -206,6 +215,7 @@ pub(crate) fn step(
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
             | Event::Superseded { .. }
@@ -255,6 +265,7 @@ pub(crate) fn step(
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
             | Event::Superseded { .. }
@@ -342,6 +353,7 @@ pub(crate) fn step(
                 | Event::PredecessorsGone
                 | Event::LastOneGone
                 | Event::PredecessorReady
+                | Event::Released { .. }
                 | Event::DirectoryGone
                 | Event::LauncherLost(_)
                 | Event::Orphaned(_) => (phase, vec![]),
@@ -378,6 +390,7 @@ pub(crate) fn step(
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
             | Event::DirectoryGone
@@ -419,6 +432,7 @@ pub(crate) fn step(
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
             | Event::DirectoryGone
@@ -459,6 +473,7 @@ pub(crate) fn step(
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
             | Event::Superseded { .. }
@@ -494,6 +509,7 @@ pub(crate) fn step(
             | Event::PredecessorsGone
             | Event::LastOneGone
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }
             | Event::Superseded { .. }
@@ -517,6 +533,7 @@ pub(crate) fn step(
             | Event::Ready(_)
             | Event::Prepared
             | Event::PredecessorReady
+            | Event::Released { .. }
             | Event::PredecessorsGone
             | Event::SuccessorAttached
             | Event::SuccessorLost { .. }

@@ -156,6 +156,10 @@ fn events() -> Vec<(String, Event)> {
         events.push((format!("orphaned, {words}"), Event::Orphaned(reception)));
     }
     let mut add = |words: &str, event| events.push((words.to_owned(), event));
+    add(
+        "let run after --pre-start",
+        Event::Released { life: WITHIN },
+    );
     add("stop", Event::Stop { within: WITHIN });
     add("the supervisor wants it up", Event::Wish(Wish::Up));
     add("the supervisor wants it down", Event::Wish(Wish::Down));

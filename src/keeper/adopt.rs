@@ -1,20 +1,21 @@
 //! A keeper in the place of one that was KILLed (R20): it finds in the record what that one had
 //! begun, and goes on with it.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::time::Instant;
 
+use super::commands::Commands;
 use super::{Keeper, Kin, become_keeper, limits_of, signals_of, sockets};
 use crate::cli::Service;
 use crate::clock::Clock;
 use crate::control::{Attempt, Callers};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, end_commands_of};
 use crate::files::{Begun, CLEANING, Disbelief, Entry, Files, Record, State, Taken};
 use crate::generation::{Action, Phase, Waits, Why};
 use crate::link::{Link, Word};
 use crate::notify::NotifySocket;
 use crate::predecessors::Predecessors;
-use crate::ready::PidFileWatch;
+use crate::ready::{PidFileWatch, Readiness};
 use crate::supervisor::{Supervisor, Wishes};
 
 impl Keeper {
@@ -23,6 +24,7 @@ impl Keeper {
         link: &mut Link,
         kin: Kin,
         supervisor: Supervisor,
+        inherited: &[u64],
     ) -> Result<Keeper> {
         let (report, identity) = become_keeper(&service)?;
         let files = Files::beside(&service.pid_file);
@@ -43,6 +45,7 @@ impl Keeper {
             bail!("the keeper was lost before it had started a daemon");
         };
         let entry = record.generations.remove(index);
+        end_commands_of(entry.daemon.pid, entry.number, &service.pid_file);
         let daemon = Daemon::adopt(entry.daemon, kin.launcher.pid)?;
         let notify = match &entry.notify {
             Some(address) => NotifySocket::reopen(address),
@@ -65,10 +68,28 @@ impl Keeper {
         let now = clock.now();
         let phase = phase_of(&entry, &service, &predecessors, clock, now);
         let starting = matches!(phase, Phase::Starting { .. });
+        let started = now.checked_sub(daemon.identity.age()).unwrap_or(now);
+        let held = entry.sockets.iter().map(|label| label.inode);
+        let given = inherited.iter().copied().chain(held).collect();
+        // One that serves needs none, whatever could be said of it now.
+        let readiness = starting.then(|| {
+            Readiness::resume(
+                &service.ready,
+                service.probe_timeout,
+                given,
+                started,
+                daemon.identity.pid,
+                &entry.met,
+            )
+        });
+        let readiness = readiness.transpose();
+        let readiness = readiness.context("cannot go on waiting for readiness")?;
         let mut keeper = Keeper {
             phase,
             since: now,
-            started: now.checked_sub(daemon.identity.age()).unwrap_or(now),
+            started,
+            readiness,
+            commands: Commands::resume(daemon.identity.pid),
             clock,
             kin,
             supervised: true,
@@ -121,13 +142,13 @@ impl Keeper {
     fn go_on(&mut self, entry: &Entry, link: &mut Link) {
         match (self.phase, entry.state) {
             (Phase::Serving { .. }, _) => {
-                self.take_the_place();
+                self.take_the_place(None);
                 self.announce_ready(link);
             }
             // The answer may have come when nobody was there to hear it.
             (Phase::Preparing { ready, .. }, _) => {
                 if ready {
-                    self.take_the_place();
+                    self.take_the_place(None);
                 }
                 self.perform(Action::Prepare, link);
             }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::Keeper;
 use crate::files::{Begun, Disbelief, Entry, Found, Lock, Record, State, Taken};
 use crate::generation::{Phase, Why};
+use crate::ready::Readiness;
 
 /// Of a file that cannot be written while the daemon runs (R4).
 const CONSEQUENCE: &str = "until it can be, a successor may not find this daemon, nor another keeper go on where this one is";
@@ -21,12 +22,12 @@ impl Keeper {
     /// R11: the files, then the predecessors. What cannot be written is said, and the daemon
     /// serves all the same (R4).
     pub(super) fn commit(&mut self) {
-        self.report.note(&self.words_on_commit());
-        self.take_the_place();
+        let words = self.words_on_commit();
+        self.take_the_place(Some(&words));
     }
 
-    /// What a commit writes and says; it may be done twice (R20).
-    pub(super) fn take_the_place(&mut self) {
+    /// What a commit writes and says, with these words for people; it may be done twice (R20).
+    pub(super) fn take_the_place(&mut self, words: Option<&str>) {
         self.pid_file_watch = None;
         let written = self.with_lock(|keeper, lock| {
             // The record first: whoever is named by the PID file is known to be ready (R20).
@@ -46,6 +47,10 @@ impl Keeper {
             Ok(None) => return,
             Err(error) => Some(format!("{error:#}; {CONSEQUENCE}")),
         };
+        // Not before: from now on another keeper knows it, too.
+        if let Some(words) = words {
+            self.report.note(words);
+        }
         self.commit_sockets();
         self.relieve_holders(true);
         self.failure = None;
@@ -172,16 +177,19 @@ impl Keeper {
 
     /// Takes generations out of the record whose keepers have been told to go.
     pub(super) fn forget_generations(&mut self, numbers: &[u32]) {
-        let forgotten = self.with_lock(|keeper, lock| {
+        if let Err(error) = self.leave_out(numbers) {
+            self.warn_of_writing(&format!("{error:#}; {LEFT_BEHIND}"));
+        }
+    }
+
+    pub(super) fn leave_out(&self, numbers: &[u32]) -> Result<Option<()>> {
+        self.with_lock(|keeper, lock| {
             let mut record = keeper.record()?;
             record
                 .generations
                 .retain(|entry| !numbers.contains(&entry.number));
             keeper.files.write_record(lock, &record)
-        });
-        if let Err(error) = forgotten {
-            self.warn_of_writing(&format!("{error:#}; {LEFT_BEHIND}"));
-        }
+        })
     }
 
     /// Takes older generations out of the record that have gone. Their own keepers could not: the
@@ -315,6 +323,11 @@ impl Keeper {
             assumed: !self.said_ready && self.has_committed(),
             begun,
             until: until.map(|until| self.clock.as_boot_time(until)),
+            met: self
+                .readiness
+                .as_ref()
+                .map_or_else(Vec::new, Readiness::met),
+            drain: self.service.drain,
             sockets: self.sockets.labels(),
             ..Entry::new(self.number, self.daemon.identity, state)
         }

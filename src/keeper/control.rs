@@ -510,7 +510,7 @@ impl Keeper {
             deadline: self.deadline_ahead(now),
             command: self.service.command.line.clone(),
             // A text of 8 kB would be one of many in one message.
-            status: self.status.chars().take(SHOWN).collect(),
+            status: self.status_to_show().chars().take(SHOWN).collect(),
             sockets: self.sockets.labels(),
         };
         let failure = self.failure.as_ref().map(|(failure, when)| Failure {
@@ -523,6 +523,16 @@ impl Keeper {
                 .take(MOST)
                 .collect(),
             failure,
+        }
+    }
+
+    /// What the daemon says of itself, or what is to be said of it.
+    fn status_to_show(&self) -> String {
+        match (self.phase, self.what_is_missing()) {
+            (Phase::Starting { .. }, Some(missing)) if self.status.is_empty() => {
+                format!("it waits for {missing}")
+            }
+            _ => self.status.clone(),
         }
     }
 

@@ -21,7 +21,7 @@ impl Keeper {
         for statement in message.statements {
             let said = match statement {
                 Statement::Ready => {
-                    self.become_ready(message.voice, link);
+                    self.said_ready(message.voice, link);
                     self.answer_to_ready()
                 }
                 Statement::Prepared => {
@@ -49,6 +49,7 @@ impl Keeper {
         outcome
     }
 
+    /// All that it takes holds.
     pub(super) fn become_ready(&mut self, voice: Voice, link: &mut Link) {
         self.said_ready = true;
         self.apply(Event::Ready(voice), link);
@@ -63,9 +64,10 @@ impl Keeper {
                 | Phase::Standby { .. },
                 failure,
             ) => failure.clone().map_or(Ok(()), Err),
+            // Something else has to hold, too.
+            (Phase::Starting { .. }, _) => Ok(()),
             (
-                Phase::Starting { .. }
-                | Phase::Holding { .. }
+                Phase::Holding { .. }
                 | Phase::Draining { .. }
                 | Phase::Stopping { .. }
                 | Phase::Killing { .. }

@@ -4,7 +4,7 @@ use super::Keeper;
 use super::wish::meaning_by;
 use crate::control::{Attempt, Heard as HeardFromCaller, Id, Message as Request};
 use crate::departure::Ending;
-use crate::generation::{Event, Reception, Voice, Wish};
+use crate::generation::{Event, Voice, Wish};
 use crate::link::{Heard, Link, Word};
 use crate::notify::{Delivered, Received};
 use crate::predecessors::News as PredecessorNews;
@@ -25,6 +25,10 @@ pub(super) struct Wake {
     /// By a TERM to the keeper itself, which its launcher never sends.
     told_to_end: bool,
     named: Option<Named>,
+    /// How the command before the start ended.
+    before_start: Option<Ending>,
+    /// All that it takes to be ready holds.
+    holds: bool,
     requests: Vec<(Id, Request)>,
     /// Successors that have gone; how their attempts ended, where they said so.
     lost_successors: Vec<(u32, Option<Attempt>)>,
@@ -89,6 +93,9 @@ impl Keeper {
             .pid_file_watch
             .as_mut()
             .and_then(|watch| watch.look(daemon));
+        wake.before_start = self.read_commands();
+        self.begin_after_start();
+        wake.holds = self.readiness_holds();
         let served = self.predecessors.any_serves();
         wake.predecessors = self.predecessors.read(self.clock.now());
         wake.predecessors_gone = served && !self.predecessors.any_serves();
@@ -158,6 +165,7 @@ impl Keeper {
             self.unsettled_end = ending;
         } else if let Some(ending) = ending {
             let unasked = self.report_end(ending);
+            self.end_commands();
             self.tell_of_our_end(ending);
             let leaves_sockets = self.leaves_sockets();
             let ended = Event::DaemonEnded {
@@ -170,6 +178,9 @@ impl Keeper {
                 self.report_background();
             }
         }
+        if let Some(ending) = wake.before_start {
+            self.decide_start(ending, link);
+        }
         self.hear_of_predecessors(wake.predecessors, link);
         if wake.predecessors_gone {
             self.take_places();
@@ -177,7 +188,10 @@ impl Keeper {
         }
         if let Some(Named { predecessor_told }) = wake.named {
             self.told_by_daemon = self.named.filter(|_| predecessor_told);
-            self.become_ready(Voice::Ours, link);
+            self.said_ready(Voice::Ours, link);
+        }
+        if wake.holds {
+            self.become_ready(Voice::Plain, link);
         }
         if wake.answered_by_signal {
             self.apply(Event::Prepared, link);
@@ -243,34 +257,5 @@ impl Keeper {
             self.apply(Event::LastOneGone, link);
         }
         self.tell_watchers();
-    }
-
-    fn signalled(&mut self, signal: Signal, value: Option<i32>, meaning: Meaning, link: &mut Link) {
-        match meaning {
-            Meaning::Restart => self.restart(false, link),
-            // The one was dealt with before everything else, the other has become something else.
-            Meaning::Stop | Meaning::Auto | Meaning::Ignore => {}
-            Meaning::Forward(Signal::TSTP)
-                if self.daemon.reception(Signal::TSTP) == Reception::Unhandled =>
-            {
-                // R10: in a session without a terminal the default of TSTP does nothing.
-                self.send(Signal::STOP, None);
-            }
-            Meaning::Forward(other) => self.send(other, value.filter(|_| other == signal)),
-        }
-    }
-
-    pub(super) fn restart(&mut self, explicit: bool, link: &mut Link) {
-        let reception = self.daemon.reception(self.service.prepare_signal);
-        let event = Event::Restart {
-            reception,
-            explicit,
-        };
-        self.apply(event, link);
-    }
-
-    pub(super) fn stop(&mut self, link: &mut Link) {
-        let within = self.service.policy.stop_timeout;
-        self.apply(Event::Stop { within }, link);
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Keeper;
 use crate::departure::Ending;
-use crate::generation::{News, Phase};
+use crate::generation::{News, Phase, PrepareWhen};
 use crate::process;
+use crate::ready::Readiness;
 use crate::sys::Sender;
 
 impl Keeper {
@@ -31,6 +32,10 @@ impl Keeper {
         }
     }
 
+    pub(super) fn words_before_start(&self, line: &str) -> String {
+        format!("{}: before its start: {line}", self.name())
+    }
+
     pub(super) fn words_on_prepare(&self) -> String {
         let signal = self.service.prepare_signal;
         format!("restart: {} is told to prepare ({signal})", self.name())
@@ -38,7 +43,14 @@ impl Keeper {
 
     pub(super) fn words_on_commit(&self) -> String {
         let (name, age) = (self.name(), self.age());
+        let asked = self
+            .readiness
+            .as_ref()
+            .is_some_and(Readiness::may_be_fooled);
         match self.predecessors.names() {
+            Some(names) if asked => format!(
+                "{name} is ready after {age} (unless a predecessor has answered the probe, which names neither SEAMLESS_PID nor SEAMLESS_GENERATION); now draining: {names}"
+            ),
             Some(names) => format!("{name} is ready after {age}; now draining: {names}"),
             None => format!("{name} is ready after {age}"),
         }
@@ -72,8 +84,11 @@ impl Keeper {
     }
 
     pub(super) fn words_on_lateness(&self) -> String {
-        let timeout = self.service.policy.ready_timeout;
-        format!("it was not ready in {}", in_words(timeout))
+        let timeout = in_words(self.service.policy.ready_timeout);
+        match self.what_is_missing() {
+            Some(missing) => format!("it was not ready in {timeout}: it waited for {missing}"),
+            None => format!("it was not ready in {timeout}"),
+        }
     }
 
     /// `exit status 0 after 1.20 s`: since it was told to end, or since its start.
@@ -89,13 +104,14 @@ impl Keeper {
         let name = self.name();
         let path = self.files.pid_file.display();
         let policy = &self.service.policy;
+        let drain = self.drain_in_words();
         let ends = |predecessor: bool| match (predecessor, self.predecessors.names()) {
             (true, Some(names)) => format!("it is ended; still serving: {names}"),
             (true, None) | (false, _) => "it is ended".to_owned(),
         };
         match news {
             News::Stopping { within } => self.report.note(&format!(
-                "stop: {name} is told to drain (TERM); KILL after: {}",
+                "stop: {name} is told to drain ({drain}); KILL after: {}",
                 in_words(within)
             )),
             News::StoppingSooner { within } => self.report.note(&format!(
@@ -105,10 +121,21 @@ impl Keeper {
             News::RestartedByStop { predecessor: true } => self.report.note(&format!(
                 "restart: {name} is not ready, and is ended; its predecessor serves until the next one is"
             )),
-            News::RestartedByStop { predecessor: false } => self.report.note(&format!(
-                "restart: {name} has not said that it is ready, and does not listen to {}; it is ended before the next one starts",
-                self.service.prepare_signal
-            )),
+            News::RestartedByStop { predecessor: false } => {
+                let why = match (self.what_is_missing(), policy.prepare) {
+                    (Some(missing), _) => format!("is not ready (it waits for {missing})"),
+                    (None, PrepareWhen::Never) => {
+                        "has not said that it is ready, and has no prepare signal".to_owned()
+                    }
+                    (None, PrepareWhen::Auto | PrepareWhen::Named) => format!(
+                        "has not said that it is ready, and does not listen to {}",
+                        self.service.prepare_signal
+                    ),
+                };
+                self.report.note(&format!(
+                    "restart: {name} {why}; it is ended before the next one starts"
+                ));
+            }
             News::DetachedUnasked => self.report.note(&format!(
                 "restart: {name} serves on, detached and unasked, until its successor is ready (to end it: seamless-run stop {path})"
             )),
@@ -128,14 +155,21 @@ impl Keeper {
                     Some(names) => format!("still serving: {names}"),
                     None => "a restart would end it before the next one starts".to_owned(),
                 };
-                self.report.warn(&format!(
-                    "{name} has not said that it is ready, {} after its start; {meanwhile} (a daemon says it with: seamless-run notify started)",
-                    self.age()
-                ));
+                let age = self.age();
+                self.report.warn(&match self.what_is_missing() {
+                    Some(missing) => {
+                        format!("{name} is not ready {age} after its start; it waits for {missing}; {meanwhile}")
+                    }
+                    None => format!(
+                        "{name} has not said that it is ready, {age} after its start; {meanwhile} (a daemon says it with: seamless-run notify started)"
+                    ),
+                });
             }
             News::NotReadyInTime { predecessor } => self.report.warn(&format!(
-                "{name} was not ready within the ready timeout ({}); {}",
+                "{name} was not ready within the ready timeout ({}{}); {}",
                 in_words(policy.ready_timeout),
+                self.what_is_missing()
+                    .map_or_else(String::new, |missing| format!("; it waited for {missing}")),
                 ends(predecessor)
             )),
             News::TakenForReady => self.report.warn(&format!(
@@ -145,19 +179,19 @@ impl Keeper {
             News::Superseded { told } => self.report.note(&format!(
                 "{name} {}; KILL after: {}",
                 if told {
-                    "drains, as its successor told it"
+                    "drains, as its successor told it".to_owned()
                 } else {
-                    "is told to drain (TERM): its successor is ready"
+                    format!("is told to drain ({drain}): its successor is ready")
                 },
                 in_words(policy.drain_timeout)
             )),
             News::NoSuccessor => self.report.warn(&format!(
-                "no successor of {name} has come within the orphan timeout ({}), so it was a stop; {name} is told to drain (TERM); KILL after: {}",
+                "no successor of {name} has come within the orphan timeout ({}), so it was a stop; {name} is told to drain ({drain}); KILL after: {}",
                 in_words(policy.orphan_timeout),
                 in_words(policy.drain_timeout)
             )),
             News::NotWanted { drains: true } => self.report.note(&format!(
-                "the supervisor wants the service down: {name} is told to drain (TERM); KILL after: {}",
+                "the supervisor wants the service down: {name} is told to drain ({drain}); KILL after: {}",
                 in_words(policy.stop_timeout)
             )),
             News::NotWanted { drains: false } => self.report.note(&format!(
@@ -183,6 +217,27 @@ impl Keeper {
                 .report
                 .warn(&format!("{name} did not end in time; it is killed")),
         }
+    }
+
+    /// `QUIT`, or `TERM: it does not handle QUIT`.
+    fn drain_in_words(&self) -> String {
+        let (sent, wanted) = (self.drain_signal(), self.service.drain.signal);
+        if sent == wanted || !self.daemon.is_executed() {
+            sent.to_string()
+        } else {
+            format!("{sent}: it does not handle {wanted}")
+        }
+    }
+
+    /// For what it is waited, where that is more than the daemon's own word.
+    pub(super) fn what_is_missing(&self) -> Option<String> {
+        if self.commands.is_before_start() {
+            return Some("the pre-start command".to_owned());
+        }
+        let readiness = self.readiness.as_ref();
+        readiness
+            .filter(|readiness| !readiness.is_to_be_said())
+            .map(Readiness::missing)
     }
 
     fn after_loss(&self) -> &'static str {
@@ -214,6 +269,9 @@ impl Keeper {
     pub(super) fn report_end(&self, ending: Ending) -> bool {
         let still = match self.predecessors.names() {
             Some(names) => format!("still serving: {names}"),
+            None if self.callers.has_successor() => {
+                "nobody serves until its successor is ready".to_owned()
+            }
             None => "nobody serves until the next start".to_owned(),
         };
         if let Some(failure) = &self.exec_failure {
@@ -258,7 +316,8 @@ impl Keeper {
 
     /// A daemon that forks itself away leaves children that nobody can watch.
     pub(super) fn report_background(&self) {
-        let marked = process::with_variable(&format!("SEAMLESS={}", self.identity.pid));
+        let mark = format!("SEAMLESS={}", self.identity.pid);
+        let marked = process::with_environment(|entries| entries.contains(&mark.as_bytes()));
         let left: Vec<String> = marked.iter().map(ToString::to_string).collect();
         if !left.is_empty() {
             self.report.warn(&format!(

@@ -16,7 +16,7 @@ pub(crate) mod open;
 mod options;
 mod ownership;
 mod passed;
-mod resolve;
+pub(crate) mod resolve;
 mod reused;
 mod spelling;
 mod unix;

@@ -23,8 +23,27 @@ pub(crate) struct Passed {
 impl Passed {
     /// What this process was passed. To be called before it opens anything: whatever else was inherited
     /// stays where it is (R1), so it must not be where one of `wanted` belongs, unless it is `ours`, which
-    /// the daemon does not get.
-    pub(crate) fn find(wanted: &[Wanted], ours: Option<i32>) -> Result<Passed> {
+    /// the daemon does not get. `lines`: where it is to find descriptors for `--ready fd:N`.
+    pub(crate) fn find(wanted: &[Wanted], ours: Option<i32>, lines: &[i32]) -> Result<Passed> {
+        let passed = Passed::find_beside(wanted, ours)?;
+        let end = end_of(passed.end(), wanted.len());
+        for number in lines {
+            if (FIRST..end).contains(number) {
+                bail!(
+                    "--ready fd:{number}: the daemon looks there for a socket; use a number from {end} on"
+                );
+            }
+            if Some(*number) != ours && sys::is_open(*number) {
+                bail!(
+                    "--ready fd:{number}: that descriptor{} is open already; use another one",
+                    what_is_at(*number)
+                );
+            }
+        }
+        Ok(passed)
+    }
+
+    fn find_beside(wanted: &[Wanted], ours: Option<i32>) -> Result<Passed> {
         let own = std::process::id().to_string();
         // Variables that name another process were not meant for this one; and where nothing is added
         // to what was passed, it is the daemon's affair.
@@ -61,7 +80,7 @@ impl Passed {
 
     /// The descriptor from which on ours come.
     pub(crate) fn end(&self) -> i32 {
-        i32::try_from(self.names.len()).map_or(i32::MAX, |count| FIRST.saturating_add(count))
+        end_of(FIRST, self.names.len())
     }
 
     fn leave_room_for(self, wanted: &[Wanted], ours: Option<i32>) -> Result<Passed> {
@@ -72,9 +91,7 @@ impl Passed {
                 );
             }
             if Some(descriptor) != ours && sys::is_open(descriptor) {
-                let what = std::fs::read_link(format!("/proc/self/fd/{descriptor}"));
-                let what =
-                    what.map_or_else(|_| String::new(), |path| format!(" ({})", path.display()));
+                let what = what_is_at(descriptor);
                 // A shell redirects no more than these.
                 let how = if descriptor < 10 {
                     format!("; in a run script: {descriptor}>&-")
@@ -88,6 +105,16 @@ impl Passed {
         }
         Ok(self)
     }
+}
+
+fn end_of(first: i32, count: usize) -> i32 {
+    i32::try_from(count).map_or(i32::MAX, |count| first.saturating_add(count))
+}
+
+/// ` (/dev/null)`, for people.
+fn what_is_at(descriptor: i32) -> String {
+    let what = std::fs::read_link(format!("/proc/self/fd/{descriptor}"));
+    what.map_or_else(|_| String::new(), |path| format!(" ({})", path.display()))
 }
 
 #[cfg(test)]

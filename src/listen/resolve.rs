@@ -12,7 +12,7 @@ use crate::report::cause;
 
 /// Every address that is meant, the first one first: of a name's an IPv4 one, as with Go's
 /// `net.Listen`. All addresses are `[::]` for both families, and where there is no IPv6 `0.0.0.0`.
-pub(super) fn addresses(
+pub(crate) fn addresses(
     kind: Kind,
     family: Family,
     host: &Host,

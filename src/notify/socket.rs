@@ -153,7 +153,7 @@ fn is_believed(sender: Sender, daemon: i32) -> bool {
         return true;
     }
     match Stat::of(sender.pid) {
-        Ok(stat) => stat.session == daemon || process::descends_from(sender.pid, daemon),
+        Ok(_) => process::is_of(sender.pid, daemon),
         Err(_) => sender.user == daemons,
     }
 }

@@ -237,6 +237,7 @@ impl Search<'_> {
             kill_at: None,
             leave_by: None,
             how: None,
+            drain: entry.drain,
             sockets: entry.sockets.clone(),
             holds: false,
         });

@@ -281,7 +281,7 @@ impl Predecessors {
                     one.name()
                 ));
                 one.kill_at = None;
-                one.send(Signal::KILL, report);
+                one.kill(report);
             }
             if over(one.leave_by) {
                 kill_keeper(&one.name(), one.keeper, report);

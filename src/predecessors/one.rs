@@ -1,9 +1,11 @@
 //! One older generation: what its keeper says, what it is told, and what is done without it.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::{ANSWER, HOLDING, Limits, News};
 use crate::control::{Connection, Deadline, Message, Received, Standing};
+use crate::daemon::Drain;
 use crate::files::State;
 use crate::listen::Label;
 use crate::process::{Identity, Process};
@@ -31,6 +33,8 @@ pub(super) struct Predecessor {
     pub(super) leave_by: Option<Instant>,
     /// How it ended, in its keeper's words.
     pub(super) how: Option<String>,
+    /// How its daemon is told to finish.
+    pub(super) drain: Drain,
     /// Held sockets that its daemon was given.
     pub(super) sockets: Vec<Label>,
     /// Its daemon has died, and its keeper stays for them.
@@ -159,11 +163,28 @@ impl Predecessor {
             .flatten()
             .min();
         self.state = State::Draining;
-        errand.told || self.send(Signal::TERM, report)
+        errand.told || self.drain(report)
     }
 
-    pub(super) fn send(&self, signal: Signal, report: &Report) -> bool {
-        let sent = self.process.send(signal);
+    fn drain(&self, report: &Report) -> bool {
+        let Drain { signal, .. } = self.drain;
+        let sent = self.drain.send_to(&self.process);
+        if let Some(other) = sent.as_ref().ok().filter(|sent| **sent != signal) {
+            report.note(&format!(
+                "{} does not handle {signal}; it is told to end by {other}",
+                self.name()
+            ));
+        }
+        self.is_sent(signal, sent.map(drop), report)
+    }
+
+    /// With its process group: the workers of a dead master would go on.
+    pub(super) fn kill(&self, report: &Report) {
+        let sent = self.process.send_to_group(Signal::KILL);
+        self.is_sent(Signal::KILL, sent, report);
+    }
+
+    fn is_sent(&self, signal: Signal, sent: io::Result<()>, report: &Report) -> bool {
         if let Err(error) = &sent {
             report.warn(&format!(
                 "cannot send {signal} to {}: {}; it goes on serving",

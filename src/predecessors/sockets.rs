@@ -12,7 +12,6 @@ use crate::events;
 use crate::files::State;
 use crate::listen::{self, Handed, Label, Wanted, fetch};
 use crate::report::{Report, cause};
-use crate::signals::Signal;
 
 /// The stop timeout, by default.
 const USUAL: Duration = Duration::from_secs(30);
@@ -206,7 +205,7 @@ impl Predecessor {
             match (over, within) {
                 (true, None) => return,
                 (true, Some(_)) => {
-                    self.send(Signal::KILL, report);
+                    self.kill(report);
                     events::wait(&[self.process.as_fd()], None, None);
                 }
                 (false, _) => events::wait(&[self.process.as_fd()], None, Some(until)),

@@ -1,21 +1,15 @@
-//! A question to a manager that has to be waited for: a child process waits, and the keeper does not.
-//!
-//! The child's end comes as any child's does, by CHLD; what it has written then is the answer.
+//! A question to a manager that has to be waited for: a child process waits, and the keeper does not. What
+//! it has written at its end is the answer.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::OFlag;
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::SigSet;
-use nix::unistd::{ForkResult, execvpe, getpid, getppid, pipe2};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use nix::unistd::execvpe;
 
+use crate::child::Child;
 use crate::report::cause;
-use crate::signals::Signal;
 use crate::sys;
 
 /// What a manager takes when all is well is milliseconds; one that is late is not asked any further.
@@ -28,8 +22,7 @@ const LONGEST: u64 = 1 << 16;
 /// A question that has been put.
 #[derive(Debug)]
 pub(super) struct Inquiry {
-    child: i32,
-    answer: File,
+    child: Child,
     until: Instant,
 }
 
@@ -78,29 +71,11 @@ impl Inquiry {
         })
     }
 
-    /// The child ends with a failure where `body` returns.
     fn fork(now: Instant, body: impl FnOnce(OwnedFd)) -> io::Result<Inquiry> {
-        let (answer, output) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        let keeper = getpid();
-        match sys::fork()? {
-            ForkResult::Child => {
-                drop(answer);
-                // Nobody else would end it, should the answer never come.
-                let _ = set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-                if getppid() != keeper {
-                    std::process::exit(1);
-                }
-                sys::restore_what_was_found();
-                let _ = SigSet::empty().thread_set_mask();
-                body(output);
-                std::process::exit(1)
-            }
-            ForkResult::Parent { child } => Ok(Inquiry {
-                child: child.as_raw(),
-                answer: answer.into(),
-                until: now + PATIENCE,
-            }),
-        }
+        Ok(Inquiry {
+            child: Child::fork(body)?,
+            until: now + PATIENCE,
+        })
     }
 
     /// Is not waited for any longer than that.
@@ -111,20 +86,16 @@ impl Inquiry {
 
     /// To be called at every wake.
     pub(super) fn progress(&mut self, now: Instant) -> Progress {
-        let status = match waitpid(Pid::from_raw(self.child), WaitOptions::NOHANG) {
-            Ok(None) | Err(rustix::io::Errno::INTR) if now < self.until => {
+        let Some(status) = self.child.end() else {
+            if now < self.until {
                 return Progress::Pending;
             }
-            Ok(None) | Err(_) => {
-                let seconds = PATIENCE.as_secs();
-                return Progress::Failed(format!("no answer within {seconds} s"));
-            }
-            Ok(Some((_, status))) => status,
+            let seconds = PATIENCE.as_secs();
+            return Progress::Failed(format!("no answer within {seconds} s"));
         };
-        self.child = 0;
         let mut text = Vec::new();
         // Nothing to read is an answer, too; and whoever else may hold the other end is not waited for.
-        let _ = (&self.answer).take(LONGEST).read_to_end(&mut text);
+        let _ = (&self.child.output).take(LONGEST).read_to_end(&mut text);
         let text = String::from_utf8_lossy(&text).into_owned();
         match status.exit_status() {
             Some(0) => Progress::Answered(text),
@@ -139,16 +110,6 @@ impl Inquiry {
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.answer.as_fd()
-    }
-}
-
-impl Drop for Inquiry {
-    /// One that nobody waits for any more is ended, and reaped: a killed process takes no time to go.
-    fn drop(&mut self) {
-        if self.child != 0 {
-            let _ = sys::kill_child(self.child, Signal::KILL.number());
-            let _ = waitpid(Pid::from_raw(self.child), WaitOptions::empty());
-        }
+        self.child.as_fd()
     }
 }

@@ -9,13 +9,14 @@ use anyhow::Result;
 use super::Target;
 use super::contact::{NoAnswer, PATIENCE, Way};
 use crate::clock::Clock;
+use crate::daemon::end_commands_of;
 use crate::events;
 use crate::files::{Disbelief, Entry, Found, Lock, Record, State};
 use crate::process::{Identity, Process, Stat};
 use crate::report::{Report, cause};
 use crate::signals::Signal;
 
-/// From TERM to KILL.
+/// From the drain signal to KILL.
 const STOP: Duration = Duration::from_secs(30);
 /// The kernel needs no longer, but for a process in an uninterruptible wait.
 const KILLED: Duration = Duration::from_secs(2);
@@ -39,7 +40,17 @@ pub(super) fn kill_keeper(keeper: Identity, report: &Report) {
     }
 }
 
-/// TERM, and after a while KILL. Says of each when it has ended, and gives those that could not
+/// What the keepers that are lost have left of commands.
+pub(super) fn end_commands(target: &Target) {
+    let record = target.files.read_record().unwrap_or_default();
+    for entry in &record.generations {
+        if !entry.keeper.is_some_and(Identity::is_alive) {
+            end_commands_of(entry.daemon.pid, entry.number, &target.files.pid_file);
+        }
+    }
+}
+
+/// The drain signal, and after a while KILL. Says of each when it has ended, and gives those that could not
 /// be, by generation, PID and reason.
 pub(super) fn end<'a>(
     entries: impl Iterator<Item = &'a Entry>,
@@ -60,7 +71,7 @@ pub(super) fn end<'a>(
             if told {
                 Ok(())
             } else {
-                process.send(Signal::TERM)
+                entry.drain.send_to(process).map(drop)
             }
         };
         match entry.daemon.open() {
@@ -76,7 +87,7 @@ pub(super) fn end<'a>(
     wait_for_ends(&mut held, Instant::now() + patience, &mut say);
     for (_, process) in &held {
         // Should it fail, the wait that follows says so.
-        let _ = process.send(Signal::KILL);
+        let _ = process.send_to_group(Signal::KILL);
     }
     wait_for_ends(&mut held, Instant::now() + KILLED, &mut say);
     let deaf = |(number, process): (u32, Process)| {

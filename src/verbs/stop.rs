@@ -86,6 +86,9 @@ impl Look {
 
 impl Stop<'_> {
     fn run(&mut self) -> i32 {
+        if !self.old {
+            bare::end_commands(self.target);
+        }
         let first = self.look();
         self.expected = first.living();
         if self.expected.is_empty() {
