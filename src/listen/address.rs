@@ -69,6 +69,27 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether what comes to the one may come to the other, as far as the words tell.
+    pub(crate) fn overlaps(&self, other: &Address) -> bool {
+        let places = match (&self.place, &other.place) {
+            (
+                Place::Internet { host, port, .. },
+                Place::Internet {
+                    host: other_host,
+                    port: other_port,
+                    ..
+                },
+            ) => {
+                let named = |host: &Host| matches!(host, Host::Any | Host::Name(_));
+                port == other_port && (named(host) || named(other_host) || host == other_host)
+            }
+            (place, other) => place == other,
+        };
+        self.kind == other.kind && places
+    }
+}
+
 impl Port {
     /// Whether a socket with this port in digits may be meant. What a name means, the resolver knows.
     pub(super) fn may_be(&self, digits: &str) -> bool {

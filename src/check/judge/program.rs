@@ -8,6 +8,7 @@ use crate::check::reading::sockets::Obstacle;
 use crate::check::reading::{Reading, Supervisor};
 use crate::cli::Service;
 use crate::generation::{PrepareWhen, Reception, Voice};
+use crate::ready::When;
 
 pub(super) fn findings(reading: &Reading) -> Vec<Finding> {
     let about = About(subject(reading));
@@ -16,6 +17,15 @@ pub(super) fn findings(reading: &Reading) -> Vec<Finding> {
         .and_then(|program| command(program, about))
         .into_iter()
         .collect();
+    if let (Some(program), Some(service)) = (program, reading.options.service()) {
+        findings.extend(own_meaning(program, service, about));
+        findings.extend(
+            service
+                .ready
+                .iter()
+                .filter_map(|when| condition(when, service, about)),
+        );
+    }
     if let (Some(running), Some(service)) = (&reading.running, reading.options.service()) {
         findings.extend(daemon(running, service));
     }
@@ -66,6 +76,62 @@ fn command(program: &Program, about: About<'_>) -> Option<Finding> {
             )
             .fix(format!("let {name} start the daemon with exec")),
     })
+}
+
+/// Servers that handle USR2 by themselves and mean something else by it, and say nothing when they are ready.
+const OWN_MEANINGS: [(&str, &str); 5] = [
+    ("nginx", "starts a second nginx inside the old one"),
+    ("unicorn", "starts a second unicorn inside the old one"),
+    ("haproxy", "has its workers replaced by itself"),
+    ("php-fpm", "has it start itself anew"),
+    ("puma", "has it start itself anew"),
+];
+
+fn own_meaning(program: &Program, service: &Service, about: About<'_>) -> Option<Finding> {
+    let name = std::path::Path::new(&program.name).file_name()?.to_str()?;
+    // `php-fpm8.2`
+    let is_it = |(server, _): &&(&str, &str)| name.starts_with(server);
+    let (_, effect) = OWN_MEANINGS.iter().find(is_it)?;
+    if service.has_readiness || service.policy.prepare != PrepareWhen::Auto {
+        return None;
+    }
+    let found = format!("{name} is silent, and takes USR2 for its own");
+    let consequence = format!("the USR2 of a restart {effect}");
+    let finding = about.warning("readiness", found, consequence);
+    Some(finding.fix("say when it is ready, with --ready (see docs/unmodified-daemons.md)"))
+}
+
+/// A condition that cannot hold, or that somebody else may fulfil.
+fn condition(when: &When, service: &Service, about: About<'_>) -> Option<Finding> {
+    const CODE: &str = "readiness";
+    match when {
+        When::Command(line) if !line.contains("SEAMLESS_") => {
+            let found = format!("--ready {when} does not tell this generation from the old one");
+            let consequence =
+                "where the old one answers it, a new one that does not serve takes over";
+            let fix = "let it ask for what only this one can say, by $SEAMLESS_GENERATION or $SEAMLESS_PID; or use --ready listen:ADDR";
+            Some(about.warning(CODE, found, consequence).fix(fix))
+        }
+        When::Listening(address) if !service.listen.wanted.is_empty() => {
+            let mut held = service.listen.wanted.iter();
+            if held.any(|held| held.address.overlaps(address)) {
+                return None;
+            }
+            let found = format!("--ready {when} is at none of the addresses of --listen");
+            let consequence = "unless the daemon opens that one by itself, it is never ready";
+            Some(
+                about
+                    .warning(CODE, found, consequence)
+                    .fix("let both name the same address"),
+            )
+        }
+        When::Notify
+        | When::Descriptor(_)
+        | When::Listening(_)
+        | When::PidFile(_)
+        | When::Command(_)
+        | When::After(_) => None,
+    }
 }
 
 /// What a restart will do with the one that runs (R6).
@@ -198,6 +264,48 @@ mod tests {
             let found: Vec<Finding> = found.into_iter().collect();
             let found = codes(&found).join("");
             assert_eq!(found, expected, "{voice:?} {reception:?} {options}");
+        }
+    }
+
+    #[test]
+    fn a_server_with_an_usr2_of_its_own_is_named() {
+        let found = |name: &str, options| {
+            let program = Program {
+                name: name.to_owned(),
+                path: None,
+                state: State::Runnable,
+            };
+            let found = own_meaning(&program, &service(options), About("run"));
+            codes(&found.into_iter().collect::<Vec<_>>()).join("")
+        };
+        for name in ["nginx", "/usr/sbin/nginx", "php-fpm8.2"] {
+            assert_eq!(found(name, ""), "warning readiness");
+            assert_eq!(found(name, "--ready pid-file:/run/x.pid"), "");
+            assert_eq!(found(name, "--prepare-signal none"), "");
+        }
+        assert_eq!(found("daemon", ""), "");
+    }
+
+    #[test]
+    fn a_condition_that_cannot_hold_or_is_fooled_is_named() {
+        for (options, expected) in [
+            ("--ready notify", ""),
+            ("--ready listen:80", ""),
+            ("--listen 127.0.0.1:80 --ready listen:80", ""),
+            ("--listen /run/a.sock --ready listen:/run/a.sock", ""),
+            ("--listen 80 --ready listen:81", "warning readiness"),
+            ("--listen 80 --ready listen:udp:*:80", "warning readiness"),
+            ("--ready exec:true", "warning readiness"),
+            ("--ready exec:check-$SEAMLESS_PID", ""),
+        ] {
+            let service = service(options);
+            let found = service.ready.iter();
+            let found = found.filter_map(|when| condition(when, &service, About("run")));
+            assert_eq!(
+                codes(&found.collect::<Vec<_>>()).join(""),
+                expected,
+                "{options}"
+            );
         }
     }
 
