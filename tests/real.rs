@@ -8,12 +8,16 @@
 
 #[path = "../contrib/load.rs"]
 mod load;
+mod puppet;
 mod scene;
 mod stage;
 mod support;
 
 mod check;
+mod command_faults;
+mod commands;
 mod daemons;
+mod drain;
 mod faults;
 mod files;
 mod handover;
@@ -23,6 +27,7 @@ mod listen;
 mod notify;
 mod prepare;
 mod readiness;
+mod ready;
 mod recipes;
 mod recovery;
 mod rivals;

@@ -1,0 +1,265 @@
+//! `--ready exec:COMMAND`: what a probe finds, when it is asked, and what its answer means.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::commands::{ignored_by_the_test, standard_signals};
+use crate::puppet::SOON;
+use crate::stage::Stage;
+use crate::support::process;
+
+use super::Mark;
+
+/// `--ready` with a probe that says each time that it was asked.
+fn probe(stage: &Stage, code: &str) -> String {
+    let code = format!("echo \"asked $$\" >>\"$LOG\"\n{code}");
+    format!("--ready=exec:{}", stage.sh(&code).join(" "))
+}
+
+/// Succeeds once the test has made this file.
+const WHEN_MADE: &str = "[ -e made ]";
+
+#[test]
+fn it_is_asked_until_it_succeeds() {
+    let stage = Stage::new();
+    let one = stage.begin(&[&probe(&stage, WHEN_MADE)], &[]);
+    for _ in 0..3 {
+        stage.log.wait_for("asked ");
+    }
+    let ready = stage.ready_since(&one.daemon, "write('made', '')");
+    assert!(!ready.contains("the probe"), "nobody else could: {ready}");
+    let asked = stage.settled().count("asked ");
+    // Once it has committed, nobody is asked any more.
+    stage.stop(one.launcher, &[]);
+    assert_eq!(stage.settled().count("asked "), asked);
+}
+
+/// A predecessor may have answered: the log says so, unless the probe asks for this very daemon.
+#[test]
+fn a_probe_that_may_have_been_fooled() {
+    let said = "unless a predecessor has answered the probe";
+    let stage = Stage::new();
+    let mut old = stage.standby(&[], &[]);
+    for (code, may_be_fooled) in [
+        ("true", true),
+        ("kill -0 $SEAMLESS_PID", false),
+        ("curl --version >/dev/null || :", true),
+        ("test ${SEAMLESS_GENERATION} -gt 3", false),
+    ] {
+        let option = format!("--ready=exec:{code}");
+        let next = stage.begin(&[&option, "--ready=fd:3"], &[]);
+        let ready = stage.ready_since(&next.daemon, "os.write(3, b'\\n')");
+        assert_eq!(ready.contains(said), may_be_fooled, "{code}: {ready}");
+        process::wait_exit(old.pid);
+        old = stage.detach(next);
+    }
+}
+
+/// The environment, and all else that a command stands on.
+#[test]
+fn what_it_finds() {
+    let stage = Stage::new();
+    let code = r#"env >found.env; tr '\0' '\n' </proc/$$/cmdline >found.command; cat /proc/self/status >found.status; cat /proc/$$/stat >found.stat; (ls -l /proc/$$/fd) >found.fds; pwd >found.cwd; [ -e made ]"#;
+    let option = format!("--ready=exec:{code}");
+    let options = ["--listen=http=127.0.0.1:0", "--ready=fd:9", &option];
+    let one = stage.begin(&options, &[("FLAVOUR", "one of\ntwo lines")]);
+    stage.has(&one.daemon, "os.write(9, b'\\n'); write('made', '')");
+    stage.wait_ready(&one.daemon);
+    let found = |name: &str| fs::read_to_string(stage.scratch.join(name)).unwrap();
+
+    let environment: BTreeMap<String, String> = found("found.env")
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let pid = one.daemon.pid.to_string();
+    assert_eq!(environment["SEAMLESS_PID"], pid);
+    assert_eq!(environment["SEAMLESS_GENERATION"], "1");
+    assert_eq!(
+        environment["SEAMLESS_PID_FILE"],
+        stage.pid_file.to_str().unwrap()
+    );
+    assert_eq!(environment["FLAVOUR"], "one of");
+    for name in environment.keys() {
+        let not_its = ["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"]
+            .iter()
+            .any(|start| name.starts_with(start));
+        assert!(!not_its && name != "SEAMLESS", "{environment:?}");
+    }
+    let command = found("found.command");
+    assert_eq!(command, format!("/bin/sh\n-c\n{code}\n"));
+    assert_eq!(
+        found("found.cwd").trim(),
+        stage.scratch.path().to_str().unwrap()
+    );
+
+    // Nothing of ours, and nothing of the daemon's: a probe that stays would keep it alive.
+    let descriptors = found("found.fds");
+    let links = descriptors
+        .lines()
+        .filter_map(|line| line.split_once(" -> "));
+    let numbers: Vec<&str> = links
+        .map(|(before, _)| before.rsplit(' ').next().unwrap())
+        .collect();
+    assert_eq!(numbers, ["0", "1", "2"], "{descriptors}");
+    assert!(descriptors.contains(" 0 -> /dev/null\n"), "{descriptors}");
+
+    // A session of its own, and signals as a command expects them.
+    let stat = found("found.stat");
+    let (own, rest) = stat.split_once(' ').unwrap();
+    let fields: Vec<&str> = rest
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    assert_eq!([fields[2], fields[3]], [own, own], "{stat}");
+    assert_eq!(fields[1], one.keeper.to_string(), "{stat}");
+    let status = found("found.status");
+    let signals = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        standard_signals(line.unwrap())
+    };
+    assert_eq!(signals("SigBlk:"), 0, "{status}");
+    assert_eq!(signals("SigIgn:"), ignored_by_the_test(), "{status}");
+    stage.stop(one.launcher, &[]);
+}
+
+/// Whoever is not there yet need not be asked how it is.
+#[test]
+fn it_is_asked_when_all_else_holds() {
+    let stage = Stage::new();
+    let one = stage.begin(
+        &[&probe(&stage, WHEN_MADE), "--ready=fd:3", "--ready=notify"],
+        &[],
+    );
+    stage.wait_waits("fd:3", true);
+    stage.has(&one.daemon, "os.write(3, b'\\n')");
+    stage.wait_waits("fd:3", false);
+    assert_eq!(
+        stage.settled().count("asked "),
+        0,
+        "{}",
+        stage.log.listing()
+    );
+    stage.has(&one.daemon, "notify('X_SEAMLESS=started')");
+    stage.log.wait_for("asked ");
+    stage.ready_since(&one.daemon, "write('made', '')");
+    stage.assert_order("does 2 notify", "asked ");
+    stage.stop(one.launcher, &[]);
+}
+
+/// All must hold at one moment: what was asked while something else ceased to hold is asked again.
+#[test]
+fn something_else_ceases_to_hold_meanwhile() {
+    let stage = Stage::new();
+    nix::unistd::mkfifo(&stage.scratch.join("hold"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mark = Mark::new(&stage);
+    let option = probe(&stage, "read -r _ <hold");
+    let one = stage.begin(&[&mark.option, &option, "--probe-timeout=10m"], &[]);
+    let names_it = format!("{}\n", one.daemon.pid);
+    let path = stage.scratch.join("mark.pid");
+    let write = || {
+        fs::write(path.with_extension("new"), &names_it).unwrap();
+        fs::rename(path.with_extension("new"), &path).unwrap();
+    };
+    write();
+    stage.log.wait_for("asked ");
+    fs::remove_file(&path).unwrap();
+    fs::write(stage.scratch.join("hold"), "yes\n").unwrap();
+    // It has succeeded, and something else does not hold.
+    stage.wait_waits("mark.pid", true);
+    assert!(!stage.is_ready(&one.daemon), "{}", stage.log.listing());
+    assert_eq!(stage.settled().count("asked "), 1);
+    write();
+    stage.log.wait_for("asked ");
+    fs::write(stage.scratch.join("hold"), "yes\n").unwrap();
+    stage.wait_ready(&one.daemon);
+    stage.stop(one.launcher, &[]);
+}
+
+/// Two probes: both must succeed.
+#[test]
+fn two_probes() {
+    let stage = Stage::new();
+    let first = probe(&stage, "echo first >>\"$LOG\"");
+    let second = probe(&stage, WHEN_MADE);
+    let one = stage.begin(&[&first, &second], &[]);
+    stage.log.wait_for("first");
+    for _ in 0..4 {
+        stage.log.wait_for("asked ");
+    }
+    stage.ready_since(&one.daemon, "write('made', '')");
+    stage.stop(one.launcher, &[]);
+}
+
+/// What it said last is what people need: in the log, and in `status`.
+#[test]
+fn why_it_failed() {
+    for (code, parts) in [
+        (
+            "echo this is what is wrong; echo and this >&2; exit 7",
+            &["exit status 7", "this is what is wrong", "and this"][..],
+        ),
+        ("kill -SEGV $$", &["killed by SEGV"]),
+        ("kill -KILL $$", &["killed by KILL"]),
+        ("exit 1", &["exit status 1"]),
+        (
+            "printf 'half a line'; exit 3",
+            &["exit status 3", "half a line"],
+        ),
+        (
+            r"printf '\033[31mred\a\377'; exit 3",
+            &["exit status 3", "red"],
+        ),
+        (
+            "no-such-command-anywhere",
+            &["exit status 127", "not found"],
+        ),
+    ] {
+        let stage = Stage::new();
+        let old = stage.standby(&[], &[]);
+        let option = format!("--ready=exec:{code}");
+        let two = stage.begin(&[&option, SOON], &[]);
+        stage.assert_failed(two, &old, "exec:");
+        let why = stage.why();
+        let line = stage
+            .log
+            .wait_seen("was not ready within the ready timeout (1 s");
+        let status = stage.verb(&["status"]).stdout;
+        for part in parts {
+            assert!(why.contains(part), "{part}: {why}");
+            assert!(status.contains(part), "{part}: {status}");
+            assert!(
+                stage.settled().count(part) > 0,
+                "{part}: {line}{}",
+                stage.log.listing()
+            );
+        }
+        // Whoever reads it does so in a terminal.
+        assert!(!why.contains(['\x1b', '\x07']), "{why:?}");
+        assert!(!status.contains(['\x1b', '\x07']), "{status:?}");
+    }
+}
+
+/// A command that is not there is no reason to give up: a deployment may bring it. But it is said.
+#[test]
+fn one_that_is_missing() {
+    let stage = Stage::new();
+    let old = stage.standby(&[], &[]);
+    let two = stage.begin(&["--ready=exec:/no/such/probe --flag", SOON], &[]);
+    stage.assert_failed(two, &old, "/no/such/probe");
+    let why = stage.why();
+    assert!(why.contains("127") && why.contains("not found"), "{why}");
+
+    let file = stage.scratch.join("later");
+    let option = format!("--ready=exec:{}", file.display());
+    let three = stage.begin(&[&option], &[]);
+    stage.wait_waits("127", true);
+    fs::write(&file, "#!/bin/sh\n").unwrap();
+    stage.wait_waits("126", true);
+    let executable = "os.chmod('later', 0o755)";
+    stage.ready_since(&three.daemon, executable);
+    process::wait_exit(old.pid);
+    stage.stop(three.launcher, &[]);
+}
