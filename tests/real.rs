@@ -22,6 +22,7 @@ mod faults;
 mod files;
 mod handover;
 mod holding;
+mod languages;
 mod launch;
 mod listen;
 mod notify;

@@ -24,13 +24,13 @@ use crate::support::network::{self, Network};
 use crate::support::process::{self, Handle, Pid};
 use crate::support::{self, PATIENCE, Runit, Service, Spawn, Supervisor, Systemd, tool};
 
-const RESTARTS: u32 = 5;
+pub(crate) const RESTARTS: u32 = 5;
 const CLIENTS: usize = 8;
 /// Perl and Python serve so many on a busy machine.
 const REQUESTS_PER_SECOND: u32 = 500;
 /// So many more requests are answered by each generation.
 const A_WHILE: usize = 200;
-const SLOW: SlowSpec = SlowSpec {
+pub(crate) const SLOW: SlowSpec = SlowSpec {
     clients: 2,
     delay: Duration::from_millis(300),
 };
@@ -38,15 +38,20 @@ const SLOW: SlowSpec = SlowSpec {
 type Reports = [(&'static str, Report); 2];
 
 /// A server under runit, on held sockets, in a network of its own.
-struct Server {
+pub(crate) struct Server {
     // Dropped first: it starts anew what the stage ends.
-    runit: Runit,
-    stage: Stage,
+    pub(crate) runit: Runit,
+    pub(crate) stage: Stage,
     _network: Network,
 }
 
 impl Server {
-    fn start(network: Network, stage: Stage, options: &[&str], command: &[&str]) -> Server {
+    pub(crate) fn start(
+        network: Network,
+        stage: Stage,
+        options: &[&str],
+        command: &[&str],
+    ) -> Server {
         let program = support::program();
         let words = [
             program.to_str().unwrap(),
@@ -65,12 +70,12 @@ impl Server {
         }
     }
 
-    fn wait_ready(&self, generation: u32) {
+    pub(crate) fn wait_ready(&self, generation: u32) {
         wait_ready(&self.stage, generation);
     }
 
     /// A restart; returns when the next generation answers everywhere.
-    fn restart(&self, sites: &[Site], next: u32) {
+    pub(crate) fn restart(&self, sites: &[Site], next: u32) {
         self.runit.restart().expect_success();
         for site in sites {
             site.wait_answers(&self.stage, next);
@@ -78,7 +83,7 @@ impl Server {
     }
 
     /// Nothing is left but what stays by design.
-    fn end(mut self, paths: &[&Path]) {
+    pub(crate) fn end(mut self, paths: &[&Path]) {
         self.runit.want_down();
         self.stage
             .scratch
@@ -112,7 +117,7 @@ fn place(stage: &Stage, name: &str) -> PathBuf {
 }
 
 /// A port that nobody has in this network, which is the test's own.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().port()
 }
@@ -135,7 +140,7 @@ fn newest(stage: &Stage) -> Value {
 }
 
 /// Where its socket of this name is bound.
-fn bound(stage: &Stage, name: &str) -> SocketAddr {
+pub(crate) fn bound(stage: &Stage, name: &str) -> SocketAddr {
     let newest = newest(stage);
     let sockets = newest["sockets"].as_array().unwrap();
     let named = sockets.iter().find(|socket| socket["name"] == name);
@@ -145,14 +150,14 @@ fn bound(stage: &Stage, name: &str) -> SocketAddr {
 }
 
 /// One of the sockets of a server, and many short requests there.
-struct Site {
+pub(crate) struct Site {
     name: &'static str,
     target: Target,
-    load: Load,
+    pub(crate) load: Load,
 }
 
 impl Site {
-    fn new(name: &'static str, target: Target, slow: Option<SlowSpec>) -> Site {
+    pub(crate) fn new(name: &'static str, target: Target, slow: Option<SlowSpec>) -> Site {
         let load = Load::start_at_rate(target.clone(), CLIENTS, slow, REQUESTS_PER_SECOND);
         let answer = load.wait_answer(PATIENCE, |_| true);
         assert!(answer.is_some(), "nobody answers: {}", load.report());
@@ -160,7 +165,7 @@ impl Site {
     }
 
     /// Until this generation has answered, and has served for a while.
-    fn wait_answers(&self, stage: &Stage, generation: u32) {
+    pub(crate) fn wait_answers(&self, stage: &Stage, generation: u32) {
         let is_its = |answer: &Answer| answer.generation == Some(generation);
         let answer = self.load.wait_answer(PATIENCE, is_its);
         assert!(
@@ -193,7 +198,7 @@ fn assert_nobody_refused(report: &Report) {
     }
 }
 
-fn show(what: &str, report: &Report) {
+pub(crate) fn show(what: &str, report: &Report) {
     let slow = if report.slow.finished() > 0 {
         let (finished, failures) = (report.slow.finished(), &report.slow.failures);
         format!("; {finished} slow ones, failed: {failures:?}")
@@ -208,14 +213,14 @@ fn show(what: &str, report: &Report) {
 }
 
 /// The body of one answer.
-fn get(target: &Target) -> String {
+pub(crate) fn get(target: &Target) -> String {
     fn ask(mut connection: impl Read + Write) -> String {
         let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         connection.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-        assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(head.split(' ').nth(1), Some("200"), "{answer}");
         body.to_owned()
     }
     match target {
