@@ -21,6 +21,7 @@ mod drain;
 mod faults;
 mod files;
 mod handover;
+mod harm;
 mod holding;
 mod languages;
 mod launch;
