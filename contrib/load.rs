@@ -510,8 +510,33 @@ fn content_length(head: &str) -> Option<usize> {
     })
 }
 
+fn is_chunked(head: &str) -> bool {
+    head.lines().any(|line| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with("transfer-encoding:") && line.ends_with("chunked")
+    })
+}
+
+/// A body without the marks of its chunks; `None` before its end has come.
+fn joined(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|window| window == b"\r\n")?;
+        let length = str::from_utf8(&chunks[..end]).ok()?.split(';').next()?;
+        let length = usize::from_str_radix(length.trim(), 16).ok()?;
+        let chunk = chunks.get(end + 2..)?;
+        body.extend_from_slice(chunk.get(..length)?);
+        if length == 0 {
+            return chunk.ends_with(b"\r\n").then_some(body);
+        }
+        chunks = chunk.get(length + 2..)?;
+    }
+}
+
 fn is_complete(answer: &[u8]) -> bool {
-    split(answer).is_some_and(|(head, body)| content_length(head) == Some(body.len()))
+    split(answer).is_some_and(|(head, body)| {
+        content_length(head) == Some(body.len()) || is_chunked(head) && joined(body).is_some()
+    })
 }
 
 fn read_answer(answer: &[u8]) -> Result<Option<Identity>, (Failure, String)> {
@@ -527,7 +552,11 @@ fn read_answer(answer: &[u8]) -> Result<Option<Identity>, (Failure, String)> {
     if status.split(' ').nth(1) != Some("200") {
         return Err((Failure::BadStatus, status.to_owned()));
     }
-    let mut words = str::from_utf8(body)
+    let body = match is_chunked(head) {
+        true => joined(body).ok_or_else(truncated)?,
+        false => body.to_vec(),
+    };
+    let mut words = str::from_utf8(&body)
         .unwrap_or_default()
         .split_ascii_whitespace();
     let mut value_of = |name| {
@@ -569,6 +598,19 @@ mod tests {
         }
         let (failure, _) = read_answer(b"HTTP/1.1 503 No\r\n\r\n").err().unwrap();
         assert_eq!(failure, Failure::BadStatus);
+    }
+
+    #[test]
+    fn chunks_are_joined_and_their_end_is_missed() {
+        let whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\npid 4242 \r\nd\r\ngeneration 7\n\r\n0\r\n\r\n";
+        let identity = read_answer(whole).unwrap().unwrap();
+        assert_eq!((identity.pid, identity.generation), (4242, Some(7)));
+        assert!(is_complete(whole));
+        for length in 0..whole.len() {
+            assert!(!is_complete(&whole[..length]), "{length}");
+            let (failure, _) = read_answer(&whole[..length]).err().unwrap();
+            assert_eq!(failure, Failure::Truncated, "{length}");
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod supervisors;
 mod systemd;
 mod transcripts;
 mod transparency;
+mod unmodified;
 mod verbs;
 mod wish_faults;
 mod wishes;
