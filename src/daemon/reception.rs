@@ -41,8 +41,7 @@ fn look_once(pid: i32, view: &View, signal: Signal) -> (Reception, bool) {
         .collect();
     // Held back by the C library, too: everything, for a moment, around a vfork or the start of a thread. A
     // process in such a moment does not sleep as one that waits for its next request does, and has nobody who
-    // would read the signal.
-    // A thread that is just being started holds back everything, and may be about to let it in.
+    // would read the signal. A thread that is just being started may be about to let it in.
     let awake = Thread::HoldsBack { asleep: false };
     let all_sleep = stat.sleeps() && !threads.contains(&awake);
     let is_meant = all_sleep || process::has_signalfd(pid, signal.bit());

@@ -357,7 +357,7 @@ impl Daemon {
         }
     }
 
-    /// It has been released, and nothing was wrong with the command.
+    /// It has been released, and what has become of its exec is known.
     pub(crate) fn is_executed(&self) -> bool {
         self.gate.is_none()
     }

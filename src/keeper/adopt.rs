@@ -89,7 +89,12 @@ impl Keeper {
             since: now,
             started,
             readiness,
-            commands: Commands::resume(daemon.identity.pid),
+            // One that serves needs no place to run any in (R2).
+            commands: if starting {
+                Commands::resume(daemon.identity.pid)
+            } else {
+                Commands::default()
+            },
             clock,
             kin,
             supervised: true,

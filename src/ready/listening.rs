@@ -1,5 +1,5 @@
-//! Whether the daemon listens at an address, or waits there for connections (R12). Nobody is connected to: a connection could be answered by
-//! a predecessor, and who answers it would see it.
+//! Whether the daemon listens at an address, or waits there for connections (R12). Nobody is connected to: a
+//! connection could be answered by a predecessor, and who answers it would see it.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind};
