@@ -99,13 +99,13 @@ pub(crate) fn assert_found(stage: &Stage, daemon: Pid, keeper: Pid) {
 }
 
 /// What whoever started the test wants to be ignored, as R1 has it; PIPE is Rust's own affair.
-pub(crate) fn ignored_by_the_test() -> u32 {
+fn ignored_by_the_test() -> u32 {
     let pipe = 1 << (nix::libc::SIGPIPE - 1);
     standard_signals(&process::status_field(Pid::this(), "SigIgn").unwrap()) & !pipe
 }
 
 /// A line of `/proc/PID/status` without what the C library keeps for itself.
-pub(crate) fn standard_signals(mask: &str) -> u32 {
+fn standard_signals(mask: &str) -> u32 {
     let all = u64::from_str_radix(mask.trim(), 16).unwrap();
     u32::try_from(all & 0x7fff_ffff).unwrap()
 }

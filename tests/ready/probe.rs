@@ -1,9 +1,8 @@
 //! `--ready exec:COMMAND`: what a probe finds, when it is asked, and what its answer means.
 
-use std::collections::BTreeMap;
 use std::fs;
 
-use crate::commands::{ignored_by_the_test, standard_signals};
+use crate::commands::{ENVIRONMENT, LOOK, assert_found};
 use crate::puppet::SOON;
 use crate::stage::Stage;
 use crate::support::process;
@@ -55,73 +54,17 @@ fn a_probe_that_may_have_been_fooled() {
     }
 }
 
-/// The environment, and all else that a command stands on.
+/// The environment, and all else that a command stands on; nothing of the daemon's: a probe that stays would keep
+/// it alive.
 #[test]
 fn what_it_finds() {
     let stage = Stage::new();
-    let code = r#"env >found.env; tr '\0' '\n' </proc/$$/cmdline >found.command; cat /proc/self/status >found.status; cat /proc/$$/stat >found.stat; (ls -l /proc/$$/fd) >found.fds; pwd >found.cwd; [ -e made ]"#;
-    let option = format!("--ready=exec:{code}");
+    let option = format!("--ready=exec:{LOOK}; [ -e made ]");
     let options = ["--listen=http=127.0.0.1:0", "--ready=fd:9", &option];
-    let one = stage.begin(&options, &[("FLAVOUR", "one of\ntwo lines")]);
+    let one = stage.begin(&options, ENVIRONMENT);
     stage.has(&one.daemon, "os.write(9, b'\\n'); write('made', '')");
     stage.wait_ready(&one.daemon);
-    let found = |name: &str| fs::read_to_string(stage.scratch.join(name)).unwrap();
-
-    let environment: BTreeMap<String, String> = found("found.env")
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let pid = one.daemon.pid.to_string();
-    assert_eq!(environment["SEAMLESS_PID"], pid);
-    assert_eq!(environment["SEAMLESS_GENERATION"], "1");
-    assert_eq!(
-        environment["SEAMLESS_PID_FILE"],
-        stage.pid_file.to_str().unwrap()
-    );
-    assert_eq!(environment["FLAVOUR"], "one of");
-    for name in environment.keys() {
-        let not_its = ["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"]
-            .iter()
-            .any(|start| name.starts_with(start));
-        assert!(!not_its && name != "SEAMLESS", "{environment:?}");
-    }
-    let command = found("found.command");
-    assert_eq!(command, format!("/bin/sh\n-c\n{code}\n"));
-    assert_eq!(
-        found("found.cwd").trim(),
-        stage.scratch.path().to_str().unwrap()
-    );
-
-    // Nothing of ours, and nothing of the daemon's: a probe that stays would keep it alive.
-    let descriptors = found("found.fds");
-    let links = descriptors
-        .lines()
-        .filter_map(|line| line.split_once(" -> "));
-    let numbers: Vec<&str> = links
-        .map(|(before, _)| before.rsplit(' ').next().unwrap())
-        .collect();
-    assert_eq!(numbers, ["0", "1", "2"], "{descriptors}");
-    assert!(descriptors.contains(" 0 -> /dev/null\n"), "{descriptors}");
-
-    // A session of its own, and signals as a command expects them.
-    let stat = found("found.stat");
-    let (own, rest) = stat.split_once(' ').unwrap();
-    let fields: Vec<&str> = rest
-        .rsplit_once(')')
-        .unwrap()
-        .1
-        .split_whitespace()
-        .collect();
-    assert_eq!([fields[2], fields[3]], [own, own], "{stat}");
-    assert_eq!(fields[1], one.keeper.to_string(), "{stat}");
-    let status = found("found.status");
-    let signals = |name| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        standard_signals(line.unwrap())
-    };
-    assert_eq!(signals("SigBlk:"), 0, "{status}");
-    assert_eq!(signals("SigIgn:"), ignored_by_the_test(), "{status}");
+    assert_found(&stage, one.daemon.pid, one.keeper);
     stage.stop(one.launcher, &[]);
 }
 
