@@ -179,15 +179,7 @@ impl Readiness {
     /// A command was asked that does not tell this generation from others, so that a predecessor may have
     /// answered.
     pub(crate) fn may_be_fooled(&self) -> bool {
-        let asks_anybody = |one: &Condition| match &one.when {
-            When::Command(line) => !line.contains("SEAMLESS_"),
-            When::Notify
-            | When::Descriptor(_)
-            | When::Listening(_)
-            | When::PidFile(_)
-            | When::After(_) => false,
-        };
-        self.conditions.iter().any(asks_anybody)
+        self.conditions.iter().any(|one| one.when.asks_anybody())
     }
 
     /// Whether all of it holds. To be called at every wake.

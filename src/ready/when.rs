@@ -85,6 +85,21 @@ impl When {
         matches!(self, When::Listening(_))
     }
 
+    /// A command that does not tell this generation from others: the PID file is the same for all of them.
+    pub(crate) fn asks_anybody(&self) -> bool {
+        match self {
+            When::Command(line) => {
+                let line = line.replace("SEAMLESS_PID_FILE", "");
+                !line.contains("SEAMLESS_PID") && !line.contains("SEAMLESS_GENERATION")
+            }
+            When::Notify
+            | When::Descriptor(_)
+            | When::Listening(_)
+            | When::PidFile(_)
+            | When::After(_) => false,
+        }
+    }
+
     /// It happens once, and holds from then on. The others are looked at.
     pub(super) fn is_event(&self) -> bool {
         match self {
@@ -157,6 +172,20 @@ mod tests {
             "after:2s",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_command_that_a_predecessor_can_answer_is_known() {
+        for (text, expected) in [
+            ("exec:curl -sf localhost", true),
+            ("exec:seamless-run status $SEAMLESS_PID_FILE", true),
+            ("exec:kill -0 $SEAMLESS_PID", false),
+            ("exec:grep -x $SEAMLESS_PID $SEAMLESS_PID_FILE", false),
+            ("exec:curl /run/${SEAMLESS_GENERATION}.sock", false),
+            ("notify", false),
+        ] {
+            assert_eq!(parse(text).unwrap().asks_anybody(), expected, "{text}");
         }
     }
 

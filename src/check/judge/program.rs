@@ -105,7 +105,7 @@ fn own_meaning(program: &Program, service: &Service, about: About<'_>) -> Option
 fn condition(when: &When, service: &Service, about: About<'_>) -> Option<Finding> {
     const CODE: &str = "readiness";
     match when {
-        When::Command(line) if !line.contains("SEAMLESS_") => {
+        When::Command(_) if when.asks_anybody() => {
             let found = format!("--ready {when} does not tell this generation from the old one");
             let consequence =
                 "where the old one answers it, a new one that does not serve takes over";
