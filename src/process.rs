@@ -187,11 +187,6 @@ impl Stat {
     fn is_dead(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
-
-    /// Waiting for something that a signal would interrupt.
-    pub(crate) fn sleeps(&self) -> bool {
-        self.state == b'S'
-    }
 }
 
 /// What we read of `/proc/PID/status`; proc(5).
@@ -202,7 +197,7 @@ pub(crate) struct Status {
     pub(crate) blocked: u64,
     pub(crate) ignored: u64,
     pub(crate) caught: u64,
-    /// Of one moment with the masks, or before: what is read of `stat` is another moment's.
+    /// Waiting for something that a signal would interrupt.
     pub(crate) sleeps: bool,
 }
 
@@ -244,33 +239,29 @@ impl Status {
     }
 }
 
-/// A process's places in `/proc`, held open: they can be read where no descriptor is left to open
-/// anything with, they follow an exec, and they never show another process under the same PID.
+/// A process's `status` in `/proc`, held open: it can be read where no descriptor is left to open anything
+/// with, it follows an exec, and it never shows another process under the same PID.
 #[derive(Debug)]
 pub(crate) struct View {
-    stat: File,
     status: File,
 }
 
 impl View {
     pub(crate) fn open(pid: i32) -> io::Result<View> {
         Ok(View {
-            stat: File::open(format!("/proc/{pid}/stat"))?,
             status: File::open(format!("/proc/{pid}/status"))?,
         })
-    }
-
-    pub(crate) fn stat(&self) -> io::Result<Stat> {
-        Stat::parse(&read_anew(&self.stat)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     pub(crate) fn status(&self) -> io::Result<Status> {
         let text = read_anew(&self.status)?;
         Ok(Status::parse(&String::from_utf8_lossy(&text)))
     }
+}
 
-    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.stat.as_fd(), self.status.as_fd()]
+impl AsFd for View {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.status.as_fd()
     }
 }
 

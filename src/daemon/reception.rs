@@ -29,7 +29,7 @@ pub(crate) fn of(pid: i32, view: &View, signal: Signal) -> Reception {
 
 /// And whether some thread holds it back.
 fn look_once(pid: i32, view: &View, signal: Signal) -> (Reception, bool) {
-    let (Ok(status), Ok(stat)) = (view.status(), view.stat()) else {
+    let Ok(status) = view.status() else {
         return (Reception::Unhandled, false);
     };
     if (status.caught | status.ignored) & signal.bit() != 0 {
@@ -43,7 +43,7 @@ fn look_once(pid: i32, view: &View, signal: Signal) -> (Reception, bool) {
     // process in such a moment does not sleep as one that waits for its next request does, and has nobody who
     // would read the signal. A thread that is just being started may be about to let it in.
     let awake = Thread::HoldsBack { asleep: false };
-    let all_sleep = stat.sleeps() && !threads.contains(&awake);
+    let all_sleep = status.sleeps && !threads.contains(&awake);
     let is_meant = all_sleep || process::has_signalfd(pid, signal.bit());
     let held_back = threads.iter().any(Thread::holds_back);
     (judge(&status, &threads, is_meant, signal), held_back)

@@ -318,7 +318,7 @@ impl Daemon {
             Hold::Adopted(process) | Hold::Inherited(process) => process.as_ref(),
         };
         let held = [self.gate(), process.map(AsFd::as_fd)];
-        let view = self.view.iter().flat_map(View::descriptors);
+        let view = self.view.iter().map(AsFd::as_fd);
         held.into_iter().flatten().chain(view)
     }
 
