@@ -495,7 +495,7 @@ fn descriptor(number: &str) -> Result<i32> {
     })
 }
 
-fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
+pub(crate) fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
     let Some((name, action)) = rule.split_once('=') else {
         bail!("--on {rule:?} has no action; use SIGNAL=ACTION, such as TERM=stop");
     };
@@ -533,7 +533,7 @@ fn hold_time(text: &str) -> Result<Option<Duration>> {
 
 /// `None` where it is no time; `Some(None)` for never.
 #[expect(clippy::option_option, reason = "never is a time that one can type")]
-fn parse_time(text: &str) -> Option<Option<Duration>> {
+pub(crate) fn parse_time(text: &str) -> Option<Option<Duration>> {
     if text == "none" {
         return Some(None);
     }
@@ -551,6 +551,8 @@ fn parse_time(text: &str) -> Option<Option<Duration>> {
     };
     let number: f64 = number.parse().ok()?;
     let time = Duration::try_from_secs_f64(number * seconds).ok()?;
+    // What is typed as more than nothing is not the *never* that 0 is.
+    let time = time.max(Duration::from_nanos(u64::from(number > 0.0)));
     Some((!time.is_zero()).then_some(time))
 }
 

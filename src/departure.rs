@@ -24,7 +24,7 @@ pub(crate) mod verb {
 }
 
 /// How a daemon ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Ending {
     Exited(i32),
     /// By this signal's number.

@@ -19,7 +19,6 @@ mod wish;
 mod words;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -76,10 +75,10 @@ pub(crate) fn run(
     supervisor: Supervisor,
     inherited: &Inheritance,
 ) -> ! {
-    let socket = Files::beside(&service.pid_file).socket;
+    let files = Files::beside(&service.pid_file);
     match Keeper::begin(service, &mut link, kin, supervisor, inherited) {
         Ok(keeper) => keeper.live(link),
-        Err(error) => give_up(&error, &socket, link),
+        Err(error) => give_up(&error, &files, link),
     }
 }
 
@@ -93,17 +92,17 @@ pub(crate) fn take_over(
     supervisor: Supervisor,
     inherited: &[u64],
 ) -> ! {
-    let socket = Files::beside(&service.pid_file).socket;
+    let files = Files::beside(&service.pid_file);
     match Keeper::adopt(service, &mut link, kin, supervisor, inherited) {
         Ok(keeper) => keeper.live(link),
-        Err(error) => give_up(&error, &socket, link),
+        Err(error) => give_up(&error, &files, link),
     }
 }
 
-fn give_up(error: &anyhow::Error, socket: &Path, mut link: Link) -> ! {
+fn give_up(error: &anyhow::Error, files: &Files, mut link: Link) -> ! {
     let why = format!("{error:#}");
     complain(&why);
-    crate::control::report_failed_start(socket, &why);
+    crate::control::report_failed_start(files, &why);
     link.pass(Notice::status(&why));
     link.say(Word::LeaveLast(Ending::Exited(FAILED)));
     finish(link)
@@ -494,7 +493,7 @@ impl Keeper {
             Action::StopPredecessors(within) => {
                 let now = self.clock.now();
                 self.predecessors.end(within, false, now, &self.report);
-                self.mark_draining(&[], within);
+                self.mark_draining(&[]);
                 self.refuse_waiters();
             }
             Action::EndAttempt(end) => {

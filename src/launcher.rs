@@ -36,14 +36,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Starts the service's next generation, and says how to end. The keeper is this process's child
 /// and never returns from here.
 pub(crate) fn run(service: Service) -> Ending {
-    let socket = Files::beside(&service.pid_file).socket;
+    let files = Files::beside(&service.pid_file);
     match launch(service) {
         Ok(ending) => ending,
         Err(error) => {
             let why = format!("{error:#}");
             complain(&why);
             // Whoever serves shall not take its absence for a stop (R16).
-            control::report_failed_start(&socket, &why);
+            control::report_failed_start(&files, &why);
             notify::report_failed_start(&why);
             Ending::Exited(FAILED)
         }

@@ -37,10 +37,10 @@ pub(crate) enum Word {
 }
 
 /// Kind, signal, value, PID.
-const LENGTH: usize = 10;
+pub(crate) const LENGTH: usize = 10;
 
 impl Word {
-    fn encode(self) -> [u8; LENGTH] {
+    pub(crate) fn encode(self) -> [u8; LENGTH] {
         let (kind, number, value, pid) = match self {
             Word::Signal(signal, None) => (b's', signal.number(), 0, 0),
             Word::Signal(signal, Some(value)) => (b'q', signal.number(), value, 0),
@@ -59,7 +59,7 @@ impl Word {
         bytes
     }
 
-    fn decode(bytes: [u8; LENGTH]) -> Option<Word> {
+    pub(crate) fn decode(bytes: [u8; LENGTH]) -> Option<Word> {
         let [kind, number, v0, v1, v2, v3, p0, p1, p2, p3] = bytes;
         let number = i32::from(number);
         let value = i32::from_le_bytes([v0, v1, v2, v3]);

@@ -5,6 +5,7 @@
 //! daemon and stays with it for life ([`keeper`]). `docs/protocol.md` says what passes between
 //! them, the daemon and the files.
 
+mod ancillary;
 mod check;
 mod child;
 mod cli;
@@ -48,8 +49,8 @@ fn main() {
             // Its supervisor wanted it to run, and whoever serves shall not take its absence for a
             // stop (R16).
             if let (departure::FAILED, Some(pid_file)) = (status, cli::pid_file_in(&arguments)) {
-                let socket = files::Files::beside(&pid_file).socket;
-                control::report_failed_start(&socket, &line);
+                let files = files::Files::beside(&pid_file);
+                control::report_failed_start(&files, &line);
                 notify::report_failed_start(&line);
             }
             fail((status, line))

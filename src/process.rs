@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::signals::Signal;
@@ -62,7 +63,8 @@ impl Identity {
         };
         let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(descriptor) => descriptor,
-            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            // The number of a thread is no process's: ENOENT, or EINVAL before Linux 6.15.
+            Err(Errno::SRCH | Errno::NOENT | Errno::INVAL) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let is_it = match Stat::of(self.pid) {
@@ -151,11 +153,11 @@ impl AsFd for Process {
 /// What we read of `/proc/PID/stat`; proc(5).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
-    state: u8,
+    pub(crate) state: u8,
     pub(crate) parent: i32,
-    group: i32,
+    pub(crate) group: i32,
     pub(crate) session: i32,
-    start: u64,
+    pub(crate) start: u64,
 }
 
 impl Stat {
@@ -170,7 +172,7 @@ impl Stat {
 
     /// The second field is the program's name in parentheses, which may hold anything, spaces and
     /// parentheses too; the last `)` ends it.
-    fn parse(text: &[u8]) -> Option<Stat> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Stat> {
         let end = text.iter().rposition(|byte| *byte == b')')?;
         let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -194,6 +196,10 @@ impl Stat {
 pub(crate) struct Status {
     /// The effective user.
     pub(crate) user: u32,
+    /// The real, the effective and the saved one.
+    pub(crate) users: [u32; 3],
+    /// The same, of its group.
+    pub(crate) groups: [u32; 3],
     pub(crate) blocked: u64,
     pub(crate) ignored: u64,
     pub(crate) caught: u64,
@@ -213,8 +219,18 @@ impl Status {
         Ok(Status::parse(&String::from_utf8_lossy(&text)))
     }
 
-    fn parse(text: &str) -> Status {
-        let mut status = Status::default();
+    /// Whether it could have said something as this user.
+    pub(crate) fn has_user(&self, user: u32) -> bool {
+        self.users.contains(&user)
+    }
+
+    pub(crate) fn parse(text: &str) -> Status {
+        let mut status = Status {
+            user: u32::MAX,
+            users: [u32::MAX; 3],
+            groups: [u32::MAX; 3],
+            ..Status::default()
+        };
         for line in text.lines() {
             let Some((key, value)) = line.split_once(':') else {
                 continue;
@@ -223,11 +239,10 @@ impl Status {
             let mask = || u64::from_str_radix(value.trim(), 16).unwrap_or(0);
             match key {
                 "Uid" => {
-                    status.user = words
-                        .nth(1)
-                        .and_then(|word| word.parse().ok())
-                        .unwrap_or(u32::MAX)
+                    status.users = three(words);
+                    status.user = status.users[1];
                 }
+                "Gid" => status.groups = three(words),
                 "State" => status.sleeps = words.next() == Some("S"),
                 "SigBlk" => status.blocked = mask(),
                 "SigIgn" => status.ignored = mask(),
@@ -237,6 +252,12 @@ impl Status {
         }
         status
     }
+}
+
+/// What cannot be read is nobody's.
+fn three<'a>(mut words: impl Iterator<Item = &'a str>) -> [u32; 3] {
+    let mut next = || words.next()?.parse().ok();
+    std::array::from_fn(|_| next().unwrap_or(u32::MAX))
 }
 
 /// A process's `status` in `/proc`, held open: it can be read where no descriptor is left to open anything
@@ -488,12 +509,30 @@ mod tests {
         let text = "Name:\tx\nState:\tS (sleeping)\nUid:\t0\t65534\t0\t0\nSigBlk:\t0000000000000800\nSigIgn:\t1\nSigCgt:\tzz\n";
         let expected = Status {
             user: 65534,
+            users: [0, 65534, 0],
+            groups: [u32::MAX; 3],
             blocked: 0x800,
             ignored: 1,
             caught: 0,
             sleeps: true,
         };
         assert_eq!(Status::parse(text), expected);
+    }
+
+    #[test]
+    fn the_number_of_a_thread_is_no_process() {
+        let (say, hear) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            say.send(nix::unistd::gettid().as_raw()).unwrap();
+            let _ = ended.recv();
+        });
+        let pid = hear.recv().unwrap();
+        // What can be read in /proc is of the thread.
+        let start = Stat::of(pid).unwrap().start;
+        assert!(!Identity { pid, start }.is_alive());
+        drop(end);
+        thread.join().unwrap();
     }
 
     #[test]

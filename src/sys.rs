@@ -18,6 +18,9 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::unistd::ForkResult;
 
+use crate::ancillary;
+pub(crate) use crate::ancillary::Sender;
+
 /// Bits of [`BEFORE_MAIN`]: descriptors 0, 1 and 2 were closed, and these signals were ignored.
 const CLOSED: [u8; 3] = [1, 2, 4];
 const PIPE_IGNORED: u8 = 8;
@@ -57,7 +60,7 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
 // SAFETY: the section holds pointers to functions that the C runtime calls once, before main, with
 // arguments that `look_before_main` does not read (the C calling convention allows that).
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[cfg_attr(not(miri), unsafe(link_section = ".init_array"))]
 static LOOK_BEFORE_MAIN: extern "C" fn() = look_before_main;
 
 /// Makes CHLD what `waitpid` needs: ignored, it would lose the status of a child; and the kernel
@@ -98,12 +101,19 @@ pub(crate) fn is_open(descriptor: RawFd) -> bool {
     unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
 }
 
-/// Takes over a descriptor that was inherited for us, and hides it from what is exec'ed. Once for each.
+/// Takes over a descriptor that was inherited for us, and hides it from what is exec'ed. Refuses one
+/// that was opened since, or taken before.
 pub(crate) fn take(descriptor: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_SETFD changes one flag of a descriptor; a closed one is the answer EBADF.
+    // SAFETY: F_GETFD reads one flag of a descriptor; a closed one is the answer EBADF.
+    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+    check(flags)?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::other("it was not inherited"));
+    }
+    // SAFETY: F_SETFD changes that flag.
     check(unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: it is open, it was inherited, so no object of this process owns it, and the caller takes
-    // it over once.
+    // SAFETY: it is open, and it came through execve, for all that this process opens by itself is
+    // close-on-exec. So no object owns it; and it is now close-on-exec, so a second call is refused.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
@@ -112,8 +122,9 @@ pub(crate) fn take(descriptor: RawFd) -> io::Result<OwnedFd> {
 /// those numbers.
 pub(crate) fn put_in_place(descriptors: &[OwnedFd], first: RawFd) -> io::Result<()> {
     for (descriptor, place) in descriptors.iter().zip(first..) {
-        // SAFETY: what was open at that number is closed, and may be an object of ours; but none is
-        // used any more before the exec.
+        // SAFETY: the number stays open, so whatever object owns it still closes it once. That object
+        // is another file from now on; but this process goes on to exec, or where that fails to its
+        // end, without reading or writing by any object that it had.
         if unsafe { libc::dup2(descriptor.as_raw_fd(), place) } == -1 {
             return Err(io::Error::last_os_error());
         }
@@ -123,7 +134,9 @@ pub(crate) fn put_in_place(descriptors: &[OwnedFd], first: RawFd) -> io::Result<
 
 /// `fork(2)`.
 pub(crate) fn fork() -> nix::Result<ForkResult> {
-    // SAFETY: there is no other thread that could hold a lock (of the allocator, say) across it.
+    // SAFETY: there is no other thread that could hold a lock (of the allocator, say) across it. So the
+    // child may do whatever the parent might, not only what is safe in a signal handler. (Unit tests
+    // have threads; the C library then keeps the allocator usable, and their children exec or exit.)
     unsafe { nix::unistd::fork() }
 }
 
@@ -163,16 +176,29 @@ pub(crate) fn kill_group_of_child(pid: i32, signal: i32) -> io::Result<()> {
 
 /// `pidfd_send_signal(2)` with any signal number, real-time ones too.
 pub(crate) fn send_by_pidfd(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    let (number, process) = (libc::SYS_pidfd_send_signal, process.as_raw_fd());
-    // SAFETY: without a siginfo the call reads no memory of ours.
-    let sent = unsafe { libc::syscall(number, process, signal, std::ptr::null::<u8>(), 0) };
+    let [process, signal, no_flags] = [process.as_raw_fd(), signal, 0].map(libc::c_long::from);
+    let nothing = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: without a siginfo the call reads no memory of ours; the others are numbers, of the width
+    // that syscall(2) reads.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process,
+            signal,
+            nothing,
+            no_flags,
+        )
+    };
     check(sent as libc::c_int)
 }
 
 /// `sigqueue(3)`: like [`kill_child`], with the value that came with the signal.
 pub(crate) fn queue_to_child(pid: i32, signal: i32, value: i32) -> io::Result<()> {
+    // In C it is a union: the number lies at its beginning, whatever the byte order.
+    let mut union = [0; size_of::<usize>()];
+    union[..size_of::<i32>()].copy_from_slice(&value.to_ne_bytes());
     let value = libc::sigval {
-        sival_ptr: value as usize as *mut libc::c_void,
+        sival_ptr: std::ptr::without_provenance_mut(usize::from_ne_bytes(union)),
     };
     // SAFETY: the value is passed on as a number; nobody here follows it as a pointer.
     check(unsafe { libc::sigqueue(pid, signal, value) })
@@ -182,8 +208,8 @@ pub(crate) fn queue_to_child(pid: i32, signal: i32, value: i32) -> io::Result<()
 /// happen, which is so for a signal whose default is harmless.
 pub(crate) fn die_of(signal: i32) {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set that the next two calls read; SIG_DFL runs no code of
-    // ours; raise reads no memory.
+    // SAFETY: sigemptyset initialises the set that sigaddset changes and sigprocmask reads; a number
+    // that is no signal is refused by each call; SIG_DFL runs no code of ours; raise reads no memory.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), signal);
@@ -233,9 +259,11 @@ fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     if first > last {
         return Ok(());
     }
-    // SAFETY: what is closed was inherited and belongs to no object of this process: every
-    // descriptor that one owns is among those that the caller keeps.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } as libc::c_int)
+    let [first, last, no_flags] = [first, last, 0].map(libc::c_long::from);
+    // SAFETY: what is closed was inherited and belongs to no object of this process: every descriptor
+    // that one owns is among those that the caller keeps. Or this process is a child that has its
+    // parent's objects, uses none of them, and leaves by `process::exit`, which drops none.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, no_flags) } as libc::c_int)
 }
 
 /// A datagram with what the kernel says of it.
@@ -246,14 +274,8 @@ pub(crate) struct Datagram {
     pub(crate) whole: bool,
     pub(crate) sender: Option<Sender>,
     pub(crate) descriptors: Vec<OwnedFd>,
-}
-
-/// Who sent it, as the kernel knows it (SO_PASSCRED).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sender {
-    /// 0 for a process that this PID namespace cannot see.
-    pub(crate) pid: i32,
-    pub(crate) user: u32,
+    /// There were more of them than there was room for.
+    pub(crate) brings_more: bool,
 }
 
 /// `recvmsg(2)`, without waiting. Every descriptor that came along is owned by the result.
@@ -261,13 +283,84 @@ pub(crate) struct Sender {
 /// nix loses those of a message that brought too many, and rustix takes a PID of 0 for impossible:
 /// either is somebody else's to bring about.
 pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Datagram> {
-    /// Room for the credentials and for as many descriptors as one message can bring (253).
-    #[repr(C)]
-    union Control {
-        _aligned: libc::cmsghdr,
-        bytes: [u8; 2048],
+    receive_into(socket, bytes, size_of::<Control>(), 0)
+}
+
+/// The same, of one that stays where it is, with what came along: there is no room for a descriptor.
+pub(crate) fn peek(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Datagram> {
+    // SAFETY: it computes a number.
+    let credentials = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as _) };
+    receive_into(socket, bytes, credentials as usize, libc::MSG_PEEK)
+}
+
+/// Takes one off and forgets it. What it brought never becomes a descriptor of ours, whose close may wait
+/// for its owner (a file of his own file system); a socket that lingers would wait all the same.
+pub(crate) fn discard(socket: BorrowedFd<'_>, brings: bool) {
+    let taken = || receive_into(socket, &mut [], 0, 0);
+    let _ = if brings { in_a_moment(taken) } else { taken() };
+}
+
+extern "C" fn wake(_: libc::c_int) {}
+
+/// Cuts short whatever this call waits for, where a signal can do that, and leaves no trace of that signal:
+/// one for a fault, since every other one may be a daemon's word (`--detach-signal`).
+fn in_a_moment<T>(call: impl FnOnce() -> T) -> T {
+    const SIGNAL: libc::c_int = libc::SIGFPE;
+    const MOMENT: libc::timespec = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000,
+    };
+    let woken: extern "C" fn(libc::c_int) = wake;
+    let mut unblocked = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut found = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut event = MaybeUninit::<libc::sigevent>::zeroed();
+    let mut timer: libc::timer_t = std::ptr::null_mut();
+    // Again and again: the first one may come before there is anything to cut short.
+    let again = libc::itimerspec {
+        it_interval: MOMENT,
+        it_value: MOMENT,
+    };
+    // SAFETY: all zeroes is a valid sigaction and sigevent; sigemptyset initialises a set; mask and action
+    // are put back as they were found, which has succeeded, as these calls do for a valid signal. The
+    // only code of ours that is run does nothing, so that it may come at any moment. A timer is used, and
+    // deleted, where it was made.
+    unsafe {
+        action.assume_init_mut().sa_sigaction = woken as usize;
+        libc::sigaction(SIGNAL, action.as_ptr(), found.as_mut_ptr());
+        libc::sigemptyset(unblocked.as_mut_ptr());
+        libc::sigaddset(unblocked.as_mut_ptr(), SIGNAL);
+        libc::sigprocmask(libc::SIG_UNBLOCK, unblocked.as_ptr(), mask.as_mut_ptr());
+        event.assume_init_mut().sigev_notify = libc::SIGEV_SIGNAL;
+        event.assume_init_mut().sigev_signo = SIGNAL;
+        let made = libc::timer_create(libc::CLOCK_MONOTONIC, event.as_mut_ptr(), &raw mut timer);
+        if made == 0 {
+            libc::timer_settime(timer, 0, &raw const again, std::ptr::null_mut());
+        }
+        let result = call();
+        if made == 0 {
+            libc::timer_delete(timer);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, mask.as_ptr(), std::ptr::null_mut());
+        libc::sigaction(SIGNAL, found.as_ptr(), std::ptr::null_mut());
+        result
     }
-    let mut control = Control { bytes: [0; 2048] };
+}
+
+/// Room for the credentials and for as many descriptors as one message can bring (253); aligned as a
+/// cmsghdr is.
+#[repr(C, align(8))]
+struct Control([u8; 2048]);
+
+/// `room`: bytes of [`Control`] for what comes along.
+fn receive_into(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    room: usize,
+    flags: libc::c_int,
+) -> io::Result<Datagram> {
+    let mut control = Control([0; 2048]);
     let mut text = libc::iovec {
         iov_base: bytes.as_mut_ptr().cast(),
         iov_len: bytes.len(),
@@ -276,52 +369,30 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Da
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut text;
     header.msg_iovlen = 1;
-    header.msg_control = (&raw mut control).cast();
-    header.msg_controllen = size_of::<Control>() as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header describes two buffers that live until the end of this function.
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = room.min(control.0.len()) as _;
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header describes two buffers, with their lengths, that live until the end of this
+    // function, and that nothing else touches before the call returns.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let Ok(length) = usize::try_from(length) else {
         return Err(io::Error::last_os_error());
     };
 
-    let whole = header.msg_flags & libc::MSG_TRUNC == 0;
-    let mut datagram = Datagram {
+    let filled: usize = header.msg_controllen as _;
+    let came = ancillary::read(control.0.get(..filled).unwrap_or_default());
+    let descriptors = came.descriptors.into_iter().map(|descriptor| {
+        // SAFETY: the kernel made it for this message a moment ago, and wrote nothing but such numbers
+        // there; nobody else knows of it, and each is owned once.
+        unsafe { OwnedFd::from_raw_fd(descriptor) }
+    });
+    Ok(Datagram {
         length,
-        whole,
-        sender: None,
-        descriptors: Vec::new(),
-    };
-    // SAFETY: the kernel filled in the control buffer up to the length that it put into the header,
-    // which is what the CMSG functions stay within; the buffer is aligned as a cmsghdr is, and the
-    // data of one is read unaligned, within its length. A descriptor in it is new, and ours alone.
-    unsafe {
-        let mut item = libc::CMSG_FIRSTHDR(&raw const header);
-        while let Some(found) = item.as_ref() {
-            let data = libc::CMSG_DATA(item);
-            let whole: usize = found.cmsg_len as _;
-            let size = whole.saturating_sub(libc::CMSG_LEN(0) as usize);
-            match (found.cmsg_level, found.cmsg_type) {
-                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if size >= size_of::<libc::ucred>() => {
-                    let sender: libc::ucred = data.cast::<libc::ucred>().read_unaligned();
-                    datagram.sender = Some(Sender {
-                        pid: sender.pid,
-                        user: sender.uid,
-                    });
-                }
-                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
-                    let count = size / size_of::<RawFd>();
-                    for index in 0..count {
-                        let descriptor = data.cast::<RawFd>().add(index).read_unaligned();
-                        datagram.descriptors.push(OwnedFd::from_raw_fd(descriptor));
-                    }
-                }
-                _ => {}
-            }
-            item = libc::CMSG_NXTHDR(&raw const header, item);
-        }
-    }
-    Ok(datagram)
+        whole: header.msg_flags & libc::MSG_TRUNC == 0,
+        sender: came.sender,
+        descriptors: descriptors.collect(),
+        brings_more: header.msg_flags & libc::MSG_CTRUNC != 0,
+    })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -329,5 +400,26 @@ fn check(result: libc::c_int) -> io::Result<()> {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use std::fs::File;
+    use std::os::fd::IntoRawFd;
+
+    #[test]
+    fn only_what_was_inherited_is_taken_and_once() {
+        let file = File::open("/dev/null").unwrap();
+        let number = file.as_raw_fd();
+        assert!(take(number).is_err(), "it is the file's");
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        assert_eq!(file.into_raw_fd(), number);
+        let taken = take(number).unwrap();
+        assert_eq!(taken.as_raw_fd(), number);
+        assert!(take(number).is_err(), "it was taken before");
+        assert!(take(RawFd::MAX).is_err(), "it is closed");
     }
 }

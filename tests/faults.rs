@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, chown, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -16,31 +16,9 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::stage::{BY_CHLD, DAEMON, STARTED, Stage};
+use crate::support::disk::{Disk, Fault, mount};
 use crate::support::process::{self, Handle, Pid};
 use crate::support::{self, Finished, Spawn, Spawned, tool};
-
-/// What befalls the directory of the PID file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Not a byte is left.
-    Full,
-    /// Nor can an empty file be made.
-    NoInodes,
-    ReadOnly,
-    Moved,
-}
-
-impl Fault {
-    const ALL: [Fault; 4] = [Fault::Full, Fault::NoInodes, Fault::ReadOnly, Fault::Moved];
-
-    fn cause(self) -> &'static str {
-        match self {
-            Fault::Full | Fault::NoInodes => "No space left on device",
-            Fault::ReadOnly => "Read-only file system",
-            Fault::Moved => "No such file or directory",
-        }
-    }
-}
 
 /// A stage whose PID file lies on a small file system of its own.
 pub(crate) struct Scene {
@@ -49,85 +27,12 @@ pub(crate) struct Scene {
     pub(crate) stage: Stage,
 }
 
-pub(crate) struct Disk {
-    /// What moves.
-    parent: PathBuf,
-    directory: PathBuf,
-}
-
-impl Disk {
-    pub(crate) fn strike(&self, fault: Fault) {
-        match fault {
-            Fault::Full => self.fill_with_bytes(),
-            Fault::NoInodes => self.fill_with_links(),
-            Fault::ReadOnly => {
-                // Files that are open for writing forbid a remount, but a disk's error does not
-                // ask. Seen from a second mount above the first, it is as it would be then.
-                mount(&["--bind"], &self.directory, &self.directory);
-                let read_only = ["-o", "remount,bind,ro"];
-                mount(&read_only, &self.directory, &self.directory);
-            }
-            Fault::Moved => fs::rename(&self.parent, self.parent.with_extension("away")).unwrap(),
-        }
-    }
-
-    pub(crate) fn heal(&self, fault: Fault) {
-        match fault {
-            Fault::Full | Fault::NoInodes => {
-                for entry in fs::read_dir(&self.directory).unwrap() {
-                    let entry = entry.unwrap();
-                    if entry.file_name().to_str().unwrap().starts_with("filler") {
-                        fs::remove_file(entry.path()).unwrap();
-                    }
-                }
-            }
-            Fault::ReadOnly => assert!(unmount(&self.directory)),
-            Fault::Moved => fs::rename(self.parent.with_extension("away"), &self.parent).unwrap(),
-        }
-    }
-
-    fn fill_with_bytes(&self) {
-        let mut filler = File::create(self.directory.join("filler")).unwrap();
-        while filler.write_all(&[0; 4096]).is_ok() {}
-    }
-
-    fn fill_with_links(&self) {
-        // A long target takes a page too: bytes and inodes may both run out.
-        let made = |number: &u32| {
-            let path = self.directory.join(format!("filler{number}"));
-            symlink("nowhere", path).is_ok()
-        };
-        assert!((0..10_000).take_while(made).count() < 10_000);
-    }
-
-    /// What lies there, but for the fillers.
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.directory).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.filter(|name| !name.starts_with("filler")).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        for parent in [&self.parent, &self.parent.with_extension("away")] {
-            while unmount(&parent.join("disk")) {}
-        }
-    }
-}
-
 impl Scene {
     fn new() -> Scene {
         let mut stage = Stage::new();
         let parent = stage.pid_file.parent().unwrap().to_owned();
-        let directory = parent.join("disk");
-        fs::create_dir(&directory).unwrap();
-        stage.pid_file = directory.join("app.pid");
-        let disk = Disk { parent, directory };
-        let options = ["-t", "tmpfs", "-o", "size=256k,nr_inodes=64,mode=755"];
-        mount(&options, Path::new("tmpfs"), &disk.directory);
+        let disk = Disk::mount(&parent.join("disk"));
+        stage.pid_file = parent.join("disk/app.pid");
         Scene { disk, stage }
     }
 
@@ -145,19 +50,6 @@ impl Scene {
             std::panic::resume_unwind(panic);
         }
     }
-}
-
-fn mount(options: &[&str], what: &Path, place: &Path) {
-    let mount = std::process::Command::new(tool("mount", "mount"));
-    let mount = Spawn::from(mount).args(options).arg(what).arg(place);
-    mount.finish().expect_success();
-}
-
-/// Says whether something was mounted there.
-fn unmount(place: &Path) -> bool {
-    let umount = std::process::Command::new(tool("umount", "mount"));
-    let finished = Spawn::from(umount).arg("-l").arg(place).finish();
-    finished.status.success()
 }
 
 /// Says *started* when it gets USR1, and what it was answered.
@@ -414,6 +306,36 @@ fn the_disk_fails_before_a_successor_is_ready() {
             assert_eq!(disk.names(), ["app.pid.lock"], "{fault:?}");
         });
     }
+}
+
+/// R20: what could not be written at the commit is written with the next thing that is.
+#[test]
+fn the_record_is_made_good_when_the_disk_is_well_again() {
+    const HELD: &str = r#"
+        mkfifo "$PIPES/hold"
+        trap 'echo "$$ got TERM"; read -r _ <"$PIPES/hold"; exit 0' TERM
+        "$SEAMLESS_RUN" notify started && echo "$$ is started"
+    "#;
+    Scene::play(|Scene { disk, stage }| {
+        let (launcher, first) = stage.daemon(&[], HELD, BY_CHLD);
+        let_go(stage, launcher, first);
+        let (launcher, second) = stage.daemon(&[], STARTED_ON_USR1, BY_CHLD);
+        disk.strike(Fault::Full);
+        launcher.signal(Signal::SIGUSR1);
+        stage
+            .log
+            .wait_for_all(&["asked: 1 ", &format!("{first} got TERM")]);
+        disk.heal(Fault::Full);
+        fs::write(stage.scratch.join("pipes/hold"), "now\n").unwrap();
+        process::wait_exit(first);
+        while stage.generations().len() > 1 {
+            thread::yield_now();
+        }
+        let record = stage.record();
+        assert!(record.contains("generation 2 state=ready"), "{record}");
+        let (launcher, _) = restart(stage, launcher, second);
+        stage.stop(launcher, &[]);
+    });
 }
 
 /// R4: a stop needs no file.

@@ -11,7 +11,7 @@ use crate::scene::{
     Clients, DEAF, Generation, LATER, Place, SERVES, Scene, assert_answered, free_port, freeze,
     kill, kill_both, listen, signal, words,
 };
-use crate::stage::tell;
+use crate::stage::{assert_unharmed, innocent, tell};
 use crate::support::process::{self, Handle, Pid};
 use crate::support::{self, PATIENCE, network};
 
@@ -404,6 +404,31 @@ fn a_newcomer_that_fails_before_it_starts_leaves_the_sockets_held() {
     }
     let next = scene.serving(&words(&options), SERVES);
     assert_answered(waiting, next.daemon);
+    scene.stop(next, &places);
+}
+
+/// R18: of a generation that only holds sockets the daemon has ended, whoever has its number by now: one that is taken
+/// at once, and in the same tick, looks the same to the record.
+#[test]
+fn the_number_of_a_daemon_that_has_ended_is_somebody_elses() {
+    let Holding {
+        scene,
+        options,
+        places,
+        ..
+    } = holding(&[]);
+    let innocent = innocent(&scene.stage);
+    let record = scene.stage.beside(".record");
+    let text = fs::read_to_string(&record).unwrap();
+    let (before, rest) = text.split_once(" daemon=").unwrap();
+    let (_, after) = rest.split_once(' ').unwrap();
+    let pid = innocent.pid();
+    let start = process::identity(pid).unwrap().start;
+    fs::write(&record, format!("{before} daemon={pid}:{start} {after}")).unwrap();
+    let next = scene.serving(&words(&options), SERVES);
+    assert_unharmed(&scene.stage, &innocent);
+    innocent.signal(Signal::SIGTERM);
+    innocent.finish();
     scene.stop(next, &places);
 }
 

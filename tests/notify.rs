@@ -372,8 +372,12 @@ fn a_descriptor_that_lingers_holds_nobody_up() {
         .spawn("python3")
         .args(["-c", LINGER])
         .arg(socket.split(' ').nth(1).unwrap());
+    let keeper = Handle::open(process::children(launcher.pid())[0]).unwrap();
+    // Until the forger has closed its own: then the message has the last one.
+    keeper.signal(Signal::SIGSTOP);
     let forger = forger.start();
     stage.log.wait_for("forged");
+    keeper.signal(Signal::SIGCONT);
     launcher.signal(Signal::SIGINT);
     assert_eq!(launcher.finish().code(), Some(0));
     drop(forger);

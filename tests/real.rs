@@ -13,6 +13,7 @@ mod scene;
 mod stage;
 mod support;
 
+mod another_service;
 mod check;
 mod command_faults;
 mod commands;

@@ -36,6 +36,8 @@ const HELD: &str = r#"
     trap 'echo "$$ got TERM"; read -r _ <"$PIPES/hold"; exit 0' TERM
     "$SEAMLESS_RUN" notify started && echo "$$ is started"
 "#;
+/// It is ready by sd_notify's own word, and says nothing of ours.
+const PLAIN: &str = r#"systemd-notify --ready && echo "$$ is started""#;
 /// A daemon's `PREPARE`, by message: a keeper that was not its parent from the start hears that too.
 const BY_MESSAGE: &str = r#""$SEAMLESS_RUN" notify prepared"#;
 /// It never answers.
@@ -567,6 +569,59 @@ fn the_keeper_is_killed_while_its_daemon_prepares() {
     row("preparing", "keeper", became, "0, the restart goes on");
 }
 
+/// R6, R20: what has answered, or was to be let go unasked, is let go by the next keeper; nobody is asked who should not be.
+#[test]
+fn the_keeper_is_killed_when_it_lets_go_of_the_lock() {
+    for (ready, asked) in [(STARTED, true), (PLAIN, false)] {
+        let stage = Stage::new();
+        let mut one = serving(&stage, &[], ready, BY_MESSAGE);
+        // The next one is the unlock.
+        let strace = dies_of(&stage, one.keeper, "flock", 1);
+        one.launcher.signal(Signal::SIGTERM);
+        let line = stage.log.wait_for("goes on in its place");
+        let (_, rest) = line.split_once("this one (pid ").unwrap();
+        one.keeper = Pid::from_raw(rest.split(')').next().unwrap().parse().unwrap());
+        let ended = one.launcher.finish();
+        assert_eq!(ended.code(), Some(0), "{}", stage.log.listing());
+        strace.finish();
+        assert_serves(&stage, one.daemon);
+        let prepares = stage.log.count(&format!("{} got USR2", one.daemon));
+        assert_eq!(prepares > 0, asked, "{}", stage.log.listing());
+        End::NextStart.of(&stage, &[one.daemon]);
+    }
+    row(
+        "parting",
+        "keeper",
+        "serves on in standby",
+        "0, the restart goes on",
+    );
+}
+
+/// R15, R20: a stop comes before a keeper has done what it was told at the commit, and that keeper never will.
+#[test]
+fn a_keeper_that_has_not_heard_of_the_commit_is_killed_in_a_stop() {
+    let stage = Stage::new();
+    let (keeper, old) = standby(&stage, &[], STARTED);
+    let two = starting(&stage, &[]);
+    freeze(keeper);
+    say_started(&stage, two.daemon);
+    two.launcher.signal(Signal::SIGINT);
+    stage.log.wait_for(&format!("{} got TERM", two.daemon));
+    kill(keeper);
+    wait_drained(&stage, &[old]);
+    let ended = two.launcher.finish();
+    assert_eq!(ended.code(), Some(0), "{}", stage.log.listing());
+    wait_drained(&stage, &[two.daemon]);
+    assert_nothing_left(&stage);
+    let became = "is told by the successor's keeper, once, and drains";
+    row(
+        "standby, told of the commit",
+        "keeper, in a stop",
+        became,
+        "had left",
+    );
+}
+
 #[test]
 fn the_keeper_is_killed_in_standby() {
     for end in End::BOTH {
@@ -695,13 +750,17 @@ fn the_keeper_is_killed_while_it_lingers() {
     row("lingering", "keeper", became, "0");
 }
 
-/// The keeper dies of its `which`th rename from now on: it is KILLed in place of the system call.
+/// The keeper dies of its `which`th rename from now on.
 fn dies_of_rename(stage: &Stage, keeper: Pid, which: usize) -> Spawned {
-    let rename = "rename,renameat,renameat2";
+    dies_of(stage, keeper, "rename,renameat,renameat2", which)
+}
+
+/// It is KILLed in place of the system call.
+fn dies_of(stage: &Stage, keeper: Pid, calls: &str, which: usize) -> Spawned {
     let strace = stage
         .spawn(tool("strace", "strace"))
-        .args(["-e", &format!("trace={rename}")])
-        .args(["-e", &format!("inject={rename}:signal=KILL:when={which}")])
+        .args(["-e", &format!("trace={calls}")])
+        .args(["-e", &format!("inject={calls}:signal=KILL:when={which}")])
         .args(["-o", "/dev/null", "-p", &keeper.to_string()])
         .start();
     stage.log.wait_for(&format!("Process {keeper} attached"));

@@ -87,6 +87,8 @@ fn a_standby_is_killed_while_its_successor_comes_to_nothing() {
     let (drains, stands_still) = (one.daemon, one.keeper);
     scene.detach(one);
     let two = scene.serving(&words(&options), DEAF);
+    // Until then it may take one of those who are to wait.
+    scene.stage.log.wait_seen(&format!("{drains} got TERM"));
     let (places, given) = (scene.places(&two), scene.given(two.daemon));
     let (old, keeper) = (two.daemon, two.keeper);
     scene.detach(two);
@@ -389,7 +391,7 @@ fn a_pid_file_is_removed_on_a_full_disk_where_only_sockets_are_left() {
         let (launcher, daemon) = stage.daemon(&["--listen=http=127.0.0.1:0"], STARTED, "");
         let keeper = process::children(launcher.pid())[0];
         assert_eq!(stage.pid_in_file(), Some(daemon));
-        scene.disk.strike(faults::Fault::Full);
+        scene.disk.strike(support::disk::Fault::Full);
         kill(daemon);
         launcher.finish();
         stage.log.wait_seen(HELD);
@@ -399,7 +401,7 @@ fn a_pid_file_is_removed_on_a_full_disk_where_only_sockets_are_left() {
         assert!(told.stdout.contains("holding"), "{}", told.stdout);
         assert_eq!(stage.pid_in_file(), None, "{}", stage.log.listing());
         kill(keeper);
-        scene.disk.heal(faults::Fault::Full);
+        scene.disk.heal(support::disk::Fault::Full);
     });
 }
 

@@ -574,8 +574,11 @@ fn a_hostile_status_text_is_only_text() {
     ] {
         // Past our own verb, which would refuse most of it.
         let code = r#"
-import os, socket, sys
-socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(os.environb[b"WORDS"], "\0" + sys.argv[1][1:])"#;
+import array, os, socket, sys
+# Root from elsewhere has to bring a descriptor.
+brings = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))]
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendmsg([os.environb[b"WORDS"]], brings, 0, "\0" + sys.argv[1][1:])"#;
         let record = stage.record();
         let address = record
             .split_whitespace()

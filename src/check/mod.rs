@@ -6,9 +6,9 @@ mod arguments;
 mod display;
 mod finding;
 mod judge;
-mod reading;
-mod script;
-mod tools;
+pub(crate) mod reading;
+pub(crate) mod script;
+pub(crate) mod tools;
 
 pub(crate) use arguments::{Request, parse};
 

@@ -4,16 +4,16 @@ use std::path::Path;
 
 /// A word, as the shell would give it to a program, and as it stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Word {
-    pub(super) text: String,
-    pub(super) raw: String,
+pub(crate) struct Word {
+    pub(crate) text: String,
+    pub(crate) raw: String,
     /// Its text is what it would be: nothing in it has to be expanded.
     literal: bool,
 }
 
 impl Word {
     /// One that no shell has to look at.
-    pub(super) fn literal(text: &str) -> Word {
+    pub(crate) fn literal(text: &str) -> Word {
         Word {
             text: text.to_owned(),
             raw: text.to_owned(),
@@ -24,20 +24,20 @@ impl Word {
 
 /// The command that a script ends in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Launch {
+pub(crate) struct Launch {
     /// The shell becomes it.
-    pub(super) exec: bool,
+    pub(crate) exec: bool,
     /// It is a part of a pipeline, or in the background: another shell's, which no `exec` helps.
-    pub(super) aside: bool,
+    pub(crate) aside: bool,
     /// What stands before the program's name, `exec` left out: `chpst -u app`, `env A=b`.
-    pub(super) before: Vec<Word>,
+    pub(crate) before: Vec<Word>,
     /// The program's own name, and everything behind it.
-    pub(super) words: Vec<Word>,
+    pub(crate) words: Vec<Word>,
 }
 
 /// Why there is no command line to be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unclear {
+pub(crate) enum Unclear {
     /// `seamless-run` does not appear.
     Missing,
     /// This word would have to be expanded.
@@ -45,7 +45,7 @@ pub(super) enum Unclear {
 }
 
 /// Finds the command that runs `seamless-run`: the last one that does.
-pub(super) fn find_launch(script: &str) -> Result<Launch, Unclear> {
+pub(crate) fn find_launch(script: &str) -> Result<Launch, Unclear> {
     let mut all = commands_and_places(script).into_iter().rev();
     let found = all.find_map(|(words, aside)| {
         let named = |word: &Word| is_program(&word.text);
@@ -77,7 +77,7 @@ pub(super) fn find_launch(script: &str) -> Result<Launch, Unclear> {
 }
 
 /// The script that a shell would run for `sh -c SCRIPT`, or for an executable that it interprets.
-pub(super) fn is_shell(program: &str) -> bool {
+pub(crate) fn is_shell(program: &str) -> bool {
     let name = Path::new(program).file_name().unwrap_or_default();
     matches!(
         name.to_str(),
@@ -86,18 +86,18 @@ pub(super) fn is_shell(program: &str) -> bool {
 }
 
 /// The interpreter in the first line, if the script names one.
-pub(super) fn interpreter(script: &[u8]) -> Option<String> {
+pub(crate) fn interpreter(script: &[u8]) -> Option<String> {
     let first = script.strip_prefix(b"#!")?.split(|byte| *byte == b'\n');
     let line = String::from_utf8_lossy(first.into_iter().next()?).into_owned();
     line.split_ascii_whitespace().next().map(str::to_owned)
 }
 
-pub(super) fn is_program(word: &str) -> bool {
+pub(crate) fn is_program(word: &str) -> bool {
     Path::new(word).file_name() == Some("seamless-run".as_ref())
 }
 
 /// Whether a script has a command that makes this directory, or one in it.
-pub(super) fn makes_directory(script: &str, path: &Path) -> bool {
+pub(crate) fn makes_directory(script: &str, path: &Path) -> bool {
     let makes = |word: &Word| {
         let name = word.text.rsplit(['/', '=']).next();
         matches!(name, Some("mkdir" | "install"))
@@ -112,7 +112,7 @@ pub(super) fn makes_directory(script: &str, path: &Path) -> bool {
 }
 
 /// Every simple command, redirections left out.
-pub(super) fn commands(script: &str) -> Vec<Vec<Word>> {
+pub(crate) fn commands(script: &str) -> Vec<Vec<Word>> {
     let all = commands_and_places(script).into_iter();
     all.map(|(words, _)| words).collect()
 }
@@ -216,7 +216,7 @@ fn word(text: &str) -> (Word, &str) {
 }
 
 /// The words as they stand there.
-pub(super) fn raw(words: &[Word]) -> String {
+pub(crate) fn raw(words: &[Word]) -> String {
     let raw: Vec<&str> = words.iter().map(|word| word.raw.as_str()).collect();
     raw.join(" ")
 }

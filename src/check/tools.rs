@@ -11,7 +11,7 @@ struct Tool<'a> {
 }
 
 /// The program that the tools at the beginning of a command become, and its arguments.
-pub(super) fn behind<'a, 'b>(words: &'b [&'a str]) -> &'b [&'a str] {
+pub(crate) fn behind<'a, 'b>(words: &'b [&'a str]) -> &'b [&'a str] {
     let mut rest = words;
     while let Some((_, length)) = one(rest) {
         rest = &rest[length.min(rest.len())..];
@@ -20,7 +20,7 @@ pub(super) fn behind<'a, 'b>(words: &'b [&'a str]) -> &'b [&'a str] {
 }
 
 /// The user that the tools among these words leave, whatever else stands between them.
-pub(super) fn user_anywhere<'a>(words: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn user_anywhere<'a>(words: &[&'a str]) -> Option<&'a str> {
     let at = (0..words.len()).rev();
     at.filter_map(|index| one(&words[index..]))
         .find_map(|(tool, _)| tool.user)

@@ -6,7 +6,6 @@
 //! nobody but root and its own user may follow.
 
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -18,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
-    connect as connect_to, listen, socket_with,
+    connect as connect_to, getpeername, listen, socket_with,
 };
 
 use rustix::net::sockopt::set_socket_passcred;
@@ -59,8 +58,8 @@ pub(crate) enum Unreachable {
 }
 
 impl Listener {
-    /// Listens at `path`, in the place of whatever was there.
-    pub(crate) fn open(path: &Path) -> io::Result<Listener> {
+    /// Listens at `path`, in the place of whatever was there, for the PID file that `whose` tells.
+    pub(crate) fn open(path: &Path, whose: &str) -> io::Result<Listener> {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -72,9 +71,7 @@ impl Listener {
         let mode = Mode::RUSR | Mode::WUSR;
         fchmod(&socket, mode)?;
         // As short as needed, and always the same: what a KILLed keeper left there goes now.
-        let mut hasher = DefaultHasher::new();
-        hasher.write(name.as_encoded_bytes());
-        let short = format!(".seamless-run.{:x}", hasher.finish());
+        let short = name_of(whose);
         match unlinkat(&directory, &short, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -165,12 +162,36 @@ impl AsFd for Listener {
     }
 }
 
+/// Under which a socket is made before it is put in its place. Its address keeps that name, whatever becomes
+/// of the file: who may write two directories can move what is genuine.
+fn name_of(whose: &str) -> String {
+    // FNV-1a: it has to be the same for every version of this program, and of its compiler (R25).
+    let hash = whose
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{MADE}{hash:016x}")
+}
+
+/// Whether the keeper at the other end listens for another PID file. An older one did not say: another sign
+/// stood before its number.
+fn is_anothers(connection: &Connection, whose: &str) -> bool {
+    let address = getpeername(connection).ok().flatten();
+    let address = address.and_then(|address| SocketAddrUnix::try_from(address).ok());
+    let path = address.as_ref().and_then(SocketAddrUnix::path_bytes);
+    let name = path.and_then(|path| path.rsplit(|byte| *byte == b'/').next());
+    name.is_some_and(|name| name.starts_with(MADE.as_bytes()) && name != name_of(whose).as_bytes())
+}
+
+const MADE: &str = ".seamless-run-";
+
 fn in_proc(descriptor: &File) -> String {
     format!("/proc/self/fd/{}", descriptor.as_raw_fd())
 }
 
-/// The keeper that listens at this path.
-pub(crate) fn connect(path: &Path) -> Result<Connection, Unreachable> {
+/// The keeper that listens at this path, if it does so for the PID file that `whose` tells.
+pub(crate) fn connect(path: &Path, whose: &str) -> Result<Connection, Unreachable> {
     let suspicious = |words: String| Unreachable::Suspicious(words);
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let place: File = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -188,7 +209,11 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, Unreachable> {
     if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
         return Err(suspicious(format!("it belongs to user {owner}")));
     }
-    connect_by(&in_proc(&place))
+    let connection = connect_by(&in_proc(&place))?;
+    if is_anothers(&connection, whose) {
+        return Err(suspicious("it is that of another PID file".to_owned()));
+    }
+    Ok(connection)
 }
 
 /// The keeper with this identity, by the number of its [`Listener`].
@@ -240,15 +265,25 @@ mod tests {
         let deep = directory.path().join("d".repeat(200));
         fs::create_dir(&deep).unwrap();
         let path = deep.join("p".repeat(250));
-        let mut listener = Listener::open(&path).unwrap();
+        let mut listener = Listener::open(&path, "1:2 app.pid").unwrap();
         assert!(listener.is_at(&path));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_dir(&deep).unwrap().count(), 1);
 
-        let one = connect(&path).unwrap();
+        for other in ["1:2 app2.pid", "1:3 app.pid"] {
+            match connect(&path, other) {
+                Err(Unreachable::Suspicious(words)) => assert!(words.contains("another PID file")),
+                other => panic!("{other:?}"),
+            }
+            assert!(matches!(listener.accept().unwrap(), Accepted::Caller(_)));
+        }
+        let one = connect(&path, "1:2 app.pid").unwrap();
         fs::remove_file(&path).unwrap();
         assert!(!listener.is_at(&path));
-        assert!(matches!(connect(&path), Err(Unreachable::Missing)));
+        assert!(matches!(
+            connect(&path, "1:2 app.pid"),
+            Err(Unreachable::Missing)
+        ));
         let own = Identity::of_this_process().unwrap();
         let other = connect_to_keeper(own, listener.number()).unwrap();
         for connection in [one, other] {
@@ -265,11 +300,17 @@ mod tests {
     fn nobody_is_reached_where_nobody_listens() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("app.pid.sock");
-        drop(Listener::open(&path).unwrap());
-        assert!(matches!(connect(&path), Err(Unreachable::Dead)));
+        drop(Listener::open(&path, "1:2 app.pid").unwrap());
+        assert!(matches!(
+            connect(&path, "1:2 app.pid"),
+            Err(Unreachable::Dead)
+        ));
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert!(matches!(connect(&path), Err(Unreachable::Suspicious(_))));
+        assert!(matches!(
+            connect(&path, "1:2 app.pid"),
+            Err(Unreachable::Suspicious(_))
+        ));
         let own = Identity::of_this_process().unwrap();
         assert!(connect_to_keeper(own, 0).is_err());
     }

@@ -8,8 +8,7 @@ mod connection;
 mod listener;
 pub(crate) mod wire;
 
-use std::path::Path;
-
+use crate::files::Files;
 pub(crate) use callers::{Callers, Heard, Id, Role};
 pub(crate) use connection::{Connection, Received};
 pub(crate) use listener::{Accepted, Listener, Unreachable, connect, connect_to_keeper};
@@ -17,8 +16,8 @@ pub(crate) use wire::{Attempt, Deadline, Message, Standing};
 
 /// Tells whoever serves that a start has failed before it came as far as having a generation: its
 /// supervisor's wish was not a stop (R16). Nobody may be there, and nobody is waited for.
-pub(crate) fn report_failed_start(socket: &Path, why: &str) {
-    let Ok(connection) = connect(socket) else {
+pub(crate) fn report_failed_start(files: &Files, why: &str) {
+    let Ok(connection) = files.connect() else {
         return;
     };
     let why = why.to_owned();

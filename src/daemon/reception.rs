@@ -121,11 +121,10 @@ mod tests {
 
     fn judged(caught: u64, ignored: u64, threads: &[Thread], is_meant: bool) -> Reception {
         let status = Status {
-            user: 0,
             caught,
             ignored,
-            blocked: 0,
             sleeps: true,
+            ..Status::default()
         };
         judge(&status, threads, is_meant, Signal::USR2)
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{Disbelief, Entry, Files, Found, Lock, Record, State};
-use crate::control::{Message, Received, connect, connect_to_keeper};
+use super::{Disbelief, Entry, Files, Found, Hand, Lock, Record, State, hands_on};
+use crate::control::{Message, Received, connect_to_keeper};
 use crate::predecessors::ANSWER;
 use crate::process::{self, Identity};
 use crate::report::Report;
@@ -46,6 +46,7 @@ impl Files {
                 self.lock.display()
             ),
         };
+        self.warn_of_other_hands(report);
         let mut record = match self.read_record() {
             Ok(record) => record,
             Err(disbelief) => {
@@ -65,6 +66,28 @@ impl Files {
         // A file that is not ours to remove shall be told before anybody is disturbed.
         self.judge_pid_file(&lock, &record, report)?;
         Ok(Claim { lock, record })
+    }
+
+    /// A start cannot know whether the directory is the one that it was at the last.
+    fn warn_of_other_hands(&self, report: &Report) {
+        let own = nix::unistd::geteuid().as_raw();
+        let mut hands = hands_on(self.directory()).into_iter();
+        if let Some(Hand {
+            path,
+            owner,
+            is_open,
+        }) = hands.find(|hand| hand.is_foreign_to(own))
+        {
+            let who = if is_open {
+                "anybody".to_owned()
+            } else {
+                format!("user {owner}")
+            };
+            report.warn(&format!(
+                "{who} can write in {}, and so take these files away or have others written elsewhere; use a PID file to which only root's directories lead",
+                path.display()
+            ));
+        }
     }
 
     /// As [`Files::take_lock`]; but a launcher that has lost its keeper, and is about to fork another
@@ -149,7 +172,7 @@ impl Files {
     /// The holder's answer, if it comes in time (R11). It may be given by the holder's newcomer.
     fn ask_to_yield(&self, holder: &Entry) -> Option<Message> {
         let by_number = || connect_to_keeper(holder.keeper?, holder.control?).ok();
-        let connection = connect(&self.socket).ok().or_else(by_number)?;
+        let connection = self.connect().ok().or_else(by_number)?;
         connection.send(&Message::Yield).ok()?;
         if !connection.wait(Some(Instant::now() + ANSWER)) {
             return None;

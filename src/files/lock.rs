@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use super::open_suspiciously;
 use crate::report::cause;
 
+/// A number and a newline.
+const LONGEST: u64 = 11;
+
 /// Held by the keeper of the supervised generation; whoever cleans up takes it for a moment.
 ///
 /// Dropping it unlocks explicitly. Left to the end of the process, it was still seen held by a
@@ -43,8 +46,21 @@ impl Lock {
                 path.display()
             );
         }
-        let ours_alone = owner == nix::unistd::geteuid().as_raw() && metadata.nlink() == 1;
-        if ours_alone && metadata.mode() & 0o777 != 0o600 {
+        // Who may write the directory can put another file of this user's here, by a link or by its name;
+        // what is in that one is not ours to change (R18).
+        if metadata.nlink() > 1 || metadata.len() > LONGEST {
+            bail!(
+                "the lock {} is not one: it {}; remove it, and use a directory that only this user can write",
+                path.display(),
+                if metadata.nlink() > 1 {
+                    "has another name, too"
+                } else {
+                    "holds something else"
+                }
+            );
+        }
+        let ours = owner == nix::unistd::geteuid().as_raw();
+        if ours && metadata.mode() & 0o777 != 0o600 {
             // The umask, which is the daemon's, may have taken our own right to it.
             let _ = file.set_permissions(Permissions::from_mode(0o600));
         }
@@ -89,6 +105,7 @@ impl AsFd for Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::{chown, symlink};
 
     #[test]
@@ -116,5 +133,21 @@ mod tests {
         chown(&foreign, Some(65534), None).unwrap();
         assert!(words(&foreign).contains("belongs to user 65534"));
         assert!(words(directory.path()).contains("cannot open the lock"));
+    }
+
+    #[test]
+    fn another_file_in_its_place_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "as long as a password, or longer\n").unwrap();
+        fs::set_permissions(&precious, Permissions::from_mode(0o644)).unwrap();
+        let path = directory.path().join("app.pid.lock");
+        let words = |path: &Path| Lock::try_take(path).unwrap_err().to_string();
+        fs::hard_link(&precious, &path).unwrap();
+        assert!(words(&path).contains("has another name, too"));
+        fs::remove_file(&path).unwrap();
+        fs::rename(&precious, &path).unwrap();
+        assert!(words(&path).contains("holds something else"));
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o644);
     }
 }

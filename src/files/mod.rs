@@ -2,10 +2,11 @@
 //!
 //! Only the holder of the [`Lock`] changes any of them (R21), so the functions that do ask for it.
 
+mod above;
 mod claim;
 mod directory;
 mod lock;
-mod pid_file;
+pub(crate) mod pid_file;
 mod record;
 
 use std::fs;
@@ -16,9 +17,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc;
 
-use crate::control::Listener;
+use crate::control::{self, Connection, Listener, Unreachable};
 use crate::report::cause;
 
+pub(crate) use above::{Hand, hands_on};
 pub(crate) use claim::{CLEANING, Claim, Taken};
 pub(crate) use directory::DirectoryWatch;
 pub(crate) use lock::Lock;
@@ -73,6 +75,19 @@ impl Files {
         })
     }
 
+    /// Whose these files are, wherever somebody who may write here puts one of them: the directory, and the
+    /// PID file in it.
+    pub(crate) fn whose(&self) -> Option<String> {
+        let Home { device, inode } = self.home()?;
+        let name = self.pid_file.file_name()?.as_encoded_bytes();
+        Some(format!("{device}:{inode} {}", name.escape_ascii()))
+    }
+
+    /// The keeper that shows itself here.
+    pub(crate) fn connect(&self) -> Result<Connection, Unreachable> {
+        control::connect(&self.socket, &self.whose().unwrap_or_default())
+    }
+
     /// What the PID file holds.
     pub(crate) fn found(&self) -> Found {
         pid_file::find(&self.pid_file)
@@ -80,12 +95,12 @@ impl Files {
 
     /// The record, if there is one that may be believed (R18).
     pub(crate) fn read_record(&self) -> Result<Record, Disbelief> {
-        record::read(&self.record)
+        self.read_record_of(nix::unistd::geteuid().as_raw())
     }
 
     /// The same, of a service of that user's: what it says is shown, and nobody is signalled for it.
     pub(crate) fn read_record_of(&self, user: u32) -> Result<Record, Disbelief> {
-        record::read_of(&self.record, user)
+        record::read(&self.record, user, self.whose().as_deref())
     }
 
     pub(crate) fn write_pid(&self, _: &Lock, pid: i32) -> Result<()> {
@@ -100,6 +115,10 @@ impl Files {
             remove(&self.new_socket)?;
             return remove(&self.record);
         }
+        let record = Record {
+            whose: self.whose(),
+            ..record.clone()
+        };
         replace(&self.record, &record.to_string())
     }
 
@@ -109,7 +128,8 @@ impl Files {
 
     /// Listens where nobody looks yet.
     pub(crate) fn listen(&self, _: &Lock) -> Result<Listener> {
-        Listener::open(&self.new_socket).map_err(|error| {
+        let whose = self.whose().unwrap_or_default();
+        Listener::open(&self.new_socket, &whose).map_err(|error| {
             let path = self.socket.display();
             anyhow!("cannot listen at {path}: {}", cause(&error))
         })

@@ -49,7 +49,7 @@ pub(super) fn find(path: &Path) -> Found {
     }
 }
 
-fn understand(content: &[u8]) -> Found {
+pub(crate) fn understand(content: &[u8]) -> Found {
     if content.is_empty() {
         return Found::Empty;
     }

@@ -14,7 +14,7 @@ use super::{is_alone_of, open_suspiciously, read_at_most};
 use crate::daemon::Drain;
 use crate::generation::Voice;
 use crate::listen::Label;
-use crate::process::{self, Identity};
+use crate::process::{self, Identity, Process};
 
 const FORMAT: &str = "seamless-record";
 const MAJOR: &str = "1";
@@ -25,6 +25,8 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) boot: String,
+    /// Whose it is ([`super::Files::whose`]); an older keeper did not say (R25).
+    pub(crate) whose: Option<String>,
     /// The highest number given so far, to whoever may have gone by now: two generations of a
     /// service that lives on never have the same.
     pub(crate) last: u32,
@@ -152,6 +154,9 @@ impl Record {
             let mut words = line.split(' ');
             match words.next() {
                 Some("boot") => record.boot = words.next().unwrap_or_default().to_owned(),
+                Some("home") => {
+                    record.whose = line.split_once(' ').map(|(_, whose)| whose.to_owned());
+                }
                 Some("last") => {
                     record.last = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
                 }
@@ -201,7 +206,20 @@ impl Entry {
     /// Its daemon lives, or somebody holds its sockets.
     pub(crate) fn is_alive(&self) -> bool {
         let held = self.state == State::Holding && lives(self.keeper);
-        held || self.daemon.is_alive()
+        held || self.daemon_lives()
+    }
+
+    /// Of one that only holds sockets the daemon has ended, whoever has its number now.
+    pub(crate) fn daemon_lives(&self) -> bool {
+        self.state != State::Holding && self.daemon.is_alive()
+    }
+
+    /// A hold on the daemon, or `None` if it is gone (R18).
+    pub(crate) fn open_daemon(&self) -> io::Result<Option<Process>> {
+        match self.state {
+            State::Holding => Ok(None),
+            State::Starting | State::Ready | State::Draining => self.daemon.open(),
+        }
     }
 
     fn parse<'a>(mut words: impl Iterator<Item = &'a str> + Clone) -> Option<Entry> {
@@ -246,6 +264,9 @@ impl fmt::Display for Record {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{FORMAT} {MAJOR}.{MINOR}")?;
         writeln!(formatter, "boot {}", self.boot)?;
+        if let Some(whose) = &self.whose {
+            writeln!(formatter, "home {whose}")?;
+        }
         writeln!(formatter, "last {}", self.last)?;
         for entry in &self.generations {
             writeln!(formatter, "{entry}")?;
@@ -314,12 +335,9 @@ impl fmt::Display for State {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<Record, Disbelief> {
-    read_of(path, nix::unistd::geteuid().as_raw())
-}
-
-/// One that root or that user may have written.
-pub(super) fn read_of(path: &Path, user: u32) -> Result<Record, Disbelief> {
+/// One that root or that user may have written, and not for another PID file: who may write two directories
+/// can move what is genuine.
+pub(super) fn read(path: &Path, user: u32, whose: Option<&str>) -> Result<Record, Disbelief> {
     let suspicious = |words: String| Disbelief::Suspicious(words);
     let unreadable =
         |error: io::Error| Disbelief::Unreadable(format!("cannot be read ({})", cause(&error)));
@@ -347,10 +365,14 @@ pub(super) fn read_of(path: &Path, user: u32) -> Result<Record, Disbelief> {
         .and_then(|text| Record::parse(&text))
         .map_err(suspicious)?;
     let boot = process::boot_id().map_err(unreadable)?;
-    if record.boot == boot {
-        Ok(record)
-    } else {
-        Err(Disbelief::EarlierBoot)
+    if record.boot != boot {
+        return Err(Disbelief::EarlierBoot);
+    }
+    match record.whose.as_deref() {
+        Some(said) if Some(said) != whose => {
+            Err(suspicious("is that of another PID file".to_owned()))
+        }
+        Some(_) | None => Ok(record),
     }
 }
 
@@ -381,6 +403,7 @@ mod tests {
         };
         Record {
             boot: "a-b".to_owned(),
+            whose: Some("65024:1029 app.pid".to_owned()),
             last: 7,
             generations: vec![older, newer],
         }
@@ -393,7 +416,7 @@ mod tests {
 
     #[test]
     fn the_words_on_disk_are_a_promise() {
-        let text = "seamless-record 1.0\nboot a-b\nlast 7\n\
+        let text = "seamless-record 1.0\nboot a-b\nhome 65024:1029 app.pid\nlast 7\n\
             generation 6 state=draining daemon=4142:870000\n\
             generation 7 state=ready daemon=4242:881234 keeper=4240:881200 launcher=4239:881199 \
             supervisor=1:2 control=9 notify=@0a1b2 voice=ours begun=preparing until=8812345 weather=fine\n\
@@ -418,6 +441,11 @@ mod tests {
         }
     }
 
+    fn read(path: &Path) -> Result<Record, Disbelief> {
+        let own = nix::unistd::geteuid().as_raw();
+        super::read(path, own, example().whose.as_deref())
+    }
+
     #[test]
     fn only_what_nobody_else_can_have_written_is_believed() {
         let directory = tempfile::tempdir().unwrap();
@@ -429,7 +457,19 @@ mod tests {
             ..example()
         };
         fs::write(&path, record.to_string()).unwrap();
-        assert_eq!(read(&path), Ok(record));
+        assert_eq!(read(&path), Ok(record.clone()));
+        let of = |whose: Option<&str>| Record {
+            whose: whose.map(str::to_owned),
+            ..record.clone()
+        };
+        // An older keeper did not say.
+        fs::write(&path, of(None).to_string()).unwrap();
+        assert_eq!(read(&path), Ok(of(None)));
+        for other in ["65024:1029 app.pid2", "65024:1030 app.pid"] {
+            fs::write(&path, of(Some(other)).to_string()).unwrap();
+            let words = "is that of another PID file".to_owned();
+            assert_eq!(read(&path), Err(Disbelief::Suspicious(words)));
+        }
 
         fs::write(&path, example().to_string()).unwrap();
         assert_eq!(read(&path), Err(Disbelief::EarlierBoot));

@@ -14,7 +14,7 @@ use crate::departure::Ending;
 pub(crate) use step::step;
 
 /// Where a generation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     /// The daemon runs, or is about to, and has not become ready.
     Starting {
@@ -84,7 +84,7 @@ impl Phase {
 }
 
 /// What a daemon that is not ready yet has before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Waits {
     since: Instant,
     /// How many of [`REMINDERS`] are over.
@@ -153,7 +153,7 @@ impl Waits {
 }
 
 /// How long a detached daemon waits for a successor (R16).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Patience {
     /// A successor has come, and is starting.
     Attached,
@@ -166,7 +166,7 @@ pub(crate) enum Patience {
 }
 
 /// What the supervisor wants of the service (§7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wish {
     Up,
     Down,
@@ -177,7 +177,7 @@ pub(crate) enum Wish {
 }
 
 /// Why a daemon was told to finish while its launcher stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Why {
     /// A final stop, of every generation.
     Stop,
@@ -188,7 +188,7 @@ pub(crate) enum Why {
 }
 
 /// How the daemon has spoken so far (R6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Voice {
     Silent,
     /// sd_notify's words only: whatever it does with USR2, it was not meant for us.
@@ -198,7 +198,7 @@ pub(crate) enum Voice {
 }
 
 /// What the daemon would do with the prepare signal, seen when it is about to be sent (R6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reception {
     /// Caught, ignored or held back: by the daemon's own wish, as far as can be told.
     Handled,
@@ -296,7 +296,7 @@ pub(crate) enum Action {
 }
 
 /// Why a new generation will not serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AttemptEnd {
     Died(Ending),
     NotReady,
@@ -307,7 +307,7 @@ pub(crate) enum AttemptEnd {
 }
 
 /// What people are told, beside what other actions say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum News {
     /// A stop was asked for.
     Stopping {

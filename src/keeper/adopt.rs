@@ -149,14 +149,9 @@ impl Keeper {
             (Phase::Serving { .. }, _) => {
                 self.take_the_place(None);
                 self.announce_ready(link);
+                self.begin_restart_anew(entry, link);
             }
-            // The answer may have come when nobody was there to hear it.
-            (Phase::Preparing { ready, .. }, _) => {
-                if ready {
-                    self.take_the_place(None);
-                }
-                self.perform(Action::Prepare, link);
-            }
+            (Phase::Starting { .. }, _) => self.begin_restart_anew(entry, link),
             // §3: the predecessor serves, and this one was not ready.
             (Phase::Stopping { .. }, State::Starting) => {
                 let withdrawn = Attempt::Withdrawn { restart: false };
@@ -170,6 +165,14 @@ impl Keeper {
             _ => {}
         }
         self.record_phase();
+    }
+
+    /// The daemon's answer may have come when nobody was there to hear it, and the launcher may not have been
+    /// told to leave.
+    fn begin_restart_anew(&mut self, entry: &Entry, link: &mut Link) {
+        if let Some(begun @ (Begun::Preparing | Begun::Restarting)) = entry.begun {
+            self.restart(begun == Begun::Restarting, link);
+        }
     }
 }
 
@@ -191,21 +194,16 @@ fn phase_of(
             until: stop_by(),
             why: Why::Stop,
         },
-        (Some(Begun::Ending), _) | (None, State::Draining | State::Holding) => Phase::Stopping {
+        (Some(Begun::Ending), _) | (_, State::Draining | State::Holding) => Phase::Stopping {
             until: stop_by(),
             why: Why::Restart,
         },
-        (Some(begun @ (Begun::Preparing | Begun::Restarting)), state) => Phase::Preparing {
-            ready: state == State::Ready,
-            until: after(service.policy.prepare_timeout),
-            explicit: begun == Begun::Restarting,
-        },
-        (None, State::Ready) => Phase::Serving { voice },
-        (None, State::Starting) if predecessors.any_serves() => Phase::Stopping {
+        (_, State::Ready) => Phase::Serving { voice },
+        (_, State::Starting) if predecessors.any_serves() => Phase::Stopping {
             until: after(service.policy.stop_timeout),
             why: Why::NotReady,
         },
-        (None, State::Starting) => Phase::Starting {
+        (_, State::Starting) => Phase::Starting {
             voice,
             predecessor: false,
             waits: Waits::begin(now, None, service.policy.ready_timeout),

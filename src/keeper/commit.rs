@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::Keeper;
 use crate::files::{Begun, Disbelief, Entry, Found, Lock, Record, State, Taken};
-use crate::generation::{Phase, Why};
+use crate::generation::{Patience, Phase, Why};
 use crate::ready::Readiness;
 
 /// Of a file that cannot be written while the daemon runs (R4).
@@ -63,23 +63,25 @@ impl Keeper {
         let deaf = self
             .predecessors
             .drain(told, self.clock.now(), &self.report);
-        self.mark_draining(&deaf, self.service.policy.drain_timeout);
+        self.mark_draining(&deaf);
         self.tell_of_commit();
     }
 
-    /// Records who was told to drain, after they were: should this keeper be killed in between, a
-    /// second signal is the lesser evil than a predecessor that serves for ever.
-    pub(super) fn mark_draining(&mut self, deaf: &[i32], within: Option<Duration>) {
-        let until = within.and_then(|within| self.clock.now().checked_add(within));
-        let until = until.map(|until| self.clock.as_boot_time(until));
+    /// Records who was told to finish, after they were: should this keeper be killed in between, a
+    /// second signal is the lesser evil than a predecessor that serves for ever. One whose keeper has not
+    /// said that it has told it may be killed with that keeper, and would not know.
+    pub(super) fn mark_draining(&mut self, deaf: &[i32]) {
+        let now = self.clock.now();
         let marked = self.with_lock(|keeper, lock| {
-            let mut record = keeper.files.read_record().unwrap_or_default();
+            let mut record = keeper.record_now()?;
             let mut changed = false;
             for entry in &mut record.generations {
-                let drains = keeper.predecessors.state_of(entry.daemon) == Some(State::Draining);
-                if drains && entry.state != State::Draining && !deaf.contains(&entry.daemon.pid) {
+                let told = keeper.predecessors.was_told(entry.daemon, now);
+                if let Some(until) = told
+                    .filter(|_| entry.state != State::Draining && !deaf.contains(&entry.daemon.pid))
+                {
                     entry.state = State::Draining;
-                    entry.until = until;
+                    entry.until = until.map(|until| keeper.clock.as_boot_time(until));
                     changed = true;
                 }
             }
@@ -96,8 +98,7 @@ impl Keeper {
 
     /// R20: what another keeper would have to go on with, should this one be lost.
     pub(super) fn record_phase(&mut self) {
-        // At the end what was recorded last holds: a stop is being finished.
-        if self.lock.is_none() || matches!(self.phase, Phase::Lingering { .. } | Phase::Gone) {
+        if !self.is_recorded() {
             return;
         }
         let recorded = self.with_lock(|keeper, lock| {
@@ -184,10 +185,9 @@ impl Keeper {
 
     pub(super) fn leave_out(&self, numbers: &[u32]) -> Result<Option<()>> {
         self.with_lock(|keeper, lock| {
-            let mut record = keeper.record()?;
-            record
-                .generations
-                .retain(|entry| !numbers.contains(&entry.number));
+            let mut record = keeper.record_now()?;
+            let left_out = |entry: &Entry| numbers.contains(&entry.number);
+            record.generations.retain(|entry| !left_out(entry));
             keeper.files.write_record(lock, &record)
         })
     }
@@ -206,11 +206,11 @@ impl Keeper {
     /// files.
     fn forget(&mut self, own: Option<i32>) -> Option<bool> {
         let forgotten = self.with_lock(|keeper, lock| {
-            let mut record = keeper.record()?;
+            let mut record = keeper.record_now()?;
             let mut dead: Vec<i32> = own.into_iter().collect();
             record.generations.retain_mut(|entry| {
                 let is_own = entry.daemon == keeper.daemon.identity;
-                let ended = !is_own && !entry.daemon.is_alive();
+                let ended = !is_own && !entry.daemon_lives();
                 let held = keeper.predecessors.may_hold(entry.number);
                 if ended && held {
                     entry.state = State::Holding;
@@ -274,6 +274,20 @@ impl Keeper {
         Ok(record)
     }
 
+    /// With this generation as it is: what could not be written before is, whatever is to be written now.
+    fn record_now(&self) -> Result<Record> {
+        let mut record = self.record()?;
+        if self.is_recorded() {
+            self.enter(&mut record);
+        }
+        Ok(record)
+    }
+
+    /// At the end what was recorded last holds: a stop is being finished.
+    fn is_recorded(&self) -> bool {
+        self.lock.is_some() && !matches!(self.phase, Phase::Lingering { .. } | Phase::Gone)
+    }
+
     /// Puts this generation into the record, in the place where it was.
     fn enter(&self, record: &mut Record) {
         let entry = self.entry();
@@ -292,15 +306,14 @@ impl Keeper {
         };
         let (state, begun, until) = match self.phase {
             Phase::Starting { .. } => (State::Starting, None, None),
-            Phase::Serving { .. } | Phase::Standby { .. } => (ready, None, None),
-            Phase::Preparing {
-                explicit: false, ..
+            // The launcher has not been told to leave yet.
+            Phase::Standby { patience, .. } if self.supervised => {
+                let explicit = patience == Patience::ForGood;
+                (ready, Some(begun_for(explicit)), None)
             }
-            | Phase::Parting {
-                explicit: false, ..
-            } => (ready, Some(Begun::Preparing), None),
-            Phase::Preparing { explicit: true, .. } | Phase::Parting { explicit: true, .. } => {
-                (ready, Some(Begun::Restarting), None)
+            Phase::Serving { .. } | Phase::Standby { .. } => (ready, None, None),
+            Phase::Preparing { explicit, .. } | Phase::Parting { explicit, .. } => {
+                (ready, Some(begun_for(explicit)), None)
             }
             Phase::Draining { until, .. } => (State::Draining, None, until),
             Phase::Stopping { until, why } => (State::Draining, Some(begun_by(why)), until),
@@ -331,6 +344,15 @@ impl Keeper {
             sockets: self.sockets.labels(),
             ..Entry::new(self.number, self.daemon.identity, state)
         }
+    }
+}
+
+/// A restart; for certain, or perhaps a stop (R16).
+fn begun_for(explicit: bool) -> Begun {
+    if explicit {
+        Begun::Restarting
+    } else {
+        Begun::Preparing
     }
 }
 

@@ -432,6 +432,7 @@ impl Keeper {
                         self.apply(Event::PredecessorReady, link);
                     }
                 }
+                News::Drains => self.mark_draining(&[]),
                 News::Died => {
                     self.changed = true;
                     // From now on its PID may become a stranger's.

@@ -6,7 +6,7 @@ use crate::control::{Attempt, Heard as HeardFromCaller, Id, Message as Request};
 use crate::departure::Ending;
 use crate::generation::{Event, Voice, Wish};
 use crate::link::{Heard, Link, Word};
-use crate::notify::{Delivered, Received};
+use crate::notify::{Delivered, Received, Strangers};
 use crate::predecessors::News as PredecessorNews;
 use crate::ready::Named;
 use crate::signals::{Meaning, Signal};
@@ -14,6 +14,8 @@ use crate::signals::{Meaning, Signal};
 /// Messages read in one wake, and callers accepted; the others wait in their sockets, and do not
 /// keep a signal waiting.
 pub(super) const AT_ONCE: usize = 32;
+/// The same, where most of them are nobody's: those cost next to nothing.
+const OF_STRANGERS: usize = 1024;
 
 /// All that one wake found, before anything is done about it (§3).
 #[derive(Default)]
@@ -47,12 +49,21 @@ impl Keeper {
     /// its PID is its own.
     pub(super) fn read(&mut self, link: &mut Link) -> Wake {
         let mut wake = Wake::default();
-        for _ in 0..AT_ONCE {
-            match self.notify.receive(self.daemon.pid()) {
+        let mut strangers = Strangers::default();
+        // They stand in the same queue as the daemon's own: what is not believed must not hold that up.
+        for _ in 0..OF_STRANGERS {
+            match self.notify.receive(self.daemon.pid(), &mut strangers) {
                 Received::Message(delivered) => wake.messages.push(delivered),
-                Received::Refused { sender } => self.report_refused(sender),
+                Received::Refused { believed } if believed => self.report_nonsense(),
+                Received::Refused { .. } => {}
                 Received::NothingYet => break,
             }
+            if wake.messages.len() == AT_ONCE {
+                break;
+            }
+        }
+        for (sender, messages) in strangers.all() {
+            self.report_refused(sender, messages);
         }
         while let Ok(Some(info)) = self.signals.read_signal() {
             // The kernel's own CHLD says nothing; one from anyone else is ignored (R7).
@@ -252,7 +263,9 @@ impl Keeper {
         {
             self.apply(Event::Deadline, link);
         }
-        self.predecessors.expire(now, &self.report);
+        if self.predecessors.expire(now, &self.report) {
+            self.mark_draining(&[]);
+        }
         if self.predecessors.is_empty() {
             self.apply(Event::LastOneGone, link);
         }

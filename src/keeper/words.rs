@@ -256,13 +256,20 @@ impl Keeper {
         }
     }
 
-    pub(super) fn report_refused(&self, sender: Option<Sender>) {
-        self.report.detail(&match sender {
-            Some(Sender { pid, user }) => {
-                format!("a message of pid {pid} (user {user}) is not believed, and changes nothing")
-            }
-            None => "something that is no message was dropped".to_owned(),
+    pub(super) fn report_refused(&self, sender: Option<Sender>, messages: usize) {
+        let who = match sender {
+            Some(Sender { pid, user, .. }) => format!("pid {pid} (user {user})"),
+            None => "nobody that the kernel names".to_owned(),
+        };
+        self.report.detail(&match messages {
+            1 => format!("a message of {who} is not believed, and changes nothing"),
+            _ => format!("{messages} messages of {who} are not believed, and change nothing"),
         });
+    }
+
+    pub(super) fn report_nonsense(&self) {
+        self.report
+            .detail("something that is no message was dropped");
     }
 
     /// To be called before the machine learns of it. Says whether nobody had asked for the end.

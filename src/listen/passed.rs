@@ -56,7 +56,7 @@ impl Passed {
         Passed::read(&count, &names)?.leave_room_for(wanted, ours)
     }
 
-    fn read(count: &str, names: &str) -> Result<Passed> {
+    pub(crate) fn read(count: &str, names: &str) -> Result<Passed> {
         let senseless = |why: &str| {
             anyhow!("cannot take over the supervisor's sockets: LISTEN_FDS is {count:?}, {why}")
         };

@@ -272,6 +272,17 @@ mod tests {
             let (both, only) = (opened("udp:0"), opened("udp6:0"));
             assert!(is_bound_to(&both, "udp:PORT") && is_bound_to(&only, "udp6:PORT"));
             assert!(is_bound_to(&both, "udp6:PORT") && !is_bound_to(&only, "udp:PORT"));
+            let own = opened("[::1]:0");
+            assert!(is_bound_to(&own, "[::1]:PORT") && is_bound_to(&own, "tcp6:[::1]:PORT"));
+            for other in [
+                "[::2]:PORT",
+                "[::1]:1",
+                "[::1%lo]:PORT",
+                "127.0.0.1:PORT",
+                "PORT",
+            ] {
+                assert!(!is_bound_to(&own, other), "{other}");
+            }
         }
     }
 

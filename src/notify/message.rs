@@ -1,5 +1,7 @@
 //! The words of a datagram: sd_notify's format, with `X_SEAMLESS=` for ours (R22).
 
+use std::mem::discriminant;
+
 use super::notice::lines_of;
 use crate::generation::Voice;
 
@@ -24,7 +26,7 @@ pub(crate) enum Statement {
     Stopping,
     /// `STATUS=…`.
     Status(String),
-    /// A word of ours that this version does not know, to be answered with an error.
+    /// A word of ours that this version does not know, to be answered with an error; of several the last.
     Unknown(String),
 }
 
@@ -58,9 +60,11 @@ impl Message {
                 ("STATUS", text) => Statement::Status(text.to_owned()),
                 _ => continue,
             };
-            // `READY=1` beside `X_SEAMLESS=started` says the same once more.
-            if !message.statements.contains(&statement) {
-                message.statements.push(statement);
+            // `READY=1` beside `X_SEAMLESS=started` says the same once more; of texts the last one counts.
+            let same = |other: &Statement| discriminant(other) == discriminant(&statement);
+            match message.statements.iter_mut().find(|other| same(other)) {
+                Some(other) => *other = statement,
+                None => message.statements.push(statement),
             }
         }
         (message.voice != Voice::Silent).then_some(message)
@@ -102,6 +106,15 @@ mod tests {
         );
         let unknown = Statement::Unknown("fly".to_owned());
         assert_eq!(parse("X_SEAMLESS=fly"), (Voice::Ours, vec![unknown]));
+    }
+
+    #[test]
+    fn of_what_is_said_twice_the_last_counts() {
+        let many: String = (0..800)
+            .map(|number| format!("STATUS={number}\n"))
+            .collect();
+        let last = Statement::Status("799".to_owned());
+        assert_eq!(parse(&many), (Voice::Plain, vec![last]));
     }
 
     #[test]

@@ -9,5 +9,5 @@ pub(crate) mod verb;
 
 pub(crate) use message::{Message, Statement};
 pub(crate) use notice::{Notice, let_go, make_room};
-pub(crate) use socket::{Delivered, LONGEST, NotifySocket, Received};
+pub(crate) use socket::{Delivered, LONGEST, NotifySocket, Received, Strangers};
 pub(crate) use upstream::{Upstream, report_failed_start, send_bytes};

@@ -78,8 +78,8 @@ fn is_key(key: &str) -> bool {
 }
 
 fn one_line(text: &str) -> Result<&str> {
-    if text.contains('\n') {
-        bail!("cannot say {text:?}: a line ends at its end; use one line");
+    if text.contains(['\n', '\r']) {
+        bail!("cannot say {text:?}: it would be more than one line; use one");
     }
     Ok(text)
 }

@@ -9,9 +9,7 @@ use super::one::{Errand, Predecessor, after, state_of};
 use super::{ANSWER, HOLDING, Holder, Limits, Predecessors};
 use crate::clock::Clock;
 use crate::control::wire::State as Told;
-use crate::control::{
-    Connection, Message, Received, Standing, Unreachable, connect, connect_to_keeper,
-};
+use crate::control::{Connection, Message, Received, Standing, Unreachable, connect_to_keeper};
 use crate::events;
 use crate::files::{Entry, Files, Record, State};
 use crate::listen::Handed;
@@ -39,7 +37,7 @@ impl Predecessors {
             report,
         };
         let path = format!("the keeper at {}", files.socket.display());
-        search.knock(connect(&files.socket), &path, None);
+        search.knock(files.connect(), &path, None);
         for entry in &record.generations {
             search.add(entry, None);
             search.knock_at(entry);
@@ -222,7 +220,7 @@ impl Search<'_> {
         if known.any(|one| one.identity == entry.daemon) {
             return false;
         }
-        let opened = process.or_else(|| entry.daemon.open().ok().flatten());
+        let opened = process.or_else(|| entry.open_daemon().ok().flatten());
         let Some(process) = opened else { return false };
         self.found.all.push(Predecessor {
             number: entry.number,
@@ -265,7 +263,7 @@ impl Search<'_> {
             let one = found.all.iter_mut().find(|one| Some(one.identity) == whose);
             match (one, recorded) {
                 (Some(one), _) if one.connection.is_none() => one.connection = Some(connection),
-                (None, Some(entry)) if !entry.daemon.is_alive() => {
+                (None, Some(entry)) if !entry.daemon_lives() => {
                     let (number, keeper) = (entry.number, entry.keeper);
                     let holder = Holder::new(number, keeper, &entry.sockets, connection);
                     found.holders.push(holder);

@@ -71,6 +71,8 @@ pub(crate) enum News {
     Passed(Message, OwnedFd),
     /// Something about one of them is different.
     Changed,
+    /// The keeper has done what it was told: its daemon knows that it shall finish.
+    Drains,
     /// The keeper has gone, and its daemon has not.
     KeeperLost { number: u32, pid: i32 },
     /// The daemon has ended; its keeper will say how.
@@ -232,9 +234,11 @@ impl Predecessors {
             if one.leave_by.is_some() || (only_draining && !draining) {
                 continue;
             }
+            // What its keeper was told before it may never come to do.
+            let told = one.errand.map_or(draining, |(errand, _)| errand.told);
             let errand = Errand {
                 patience: within,
-                told: draining,
+                told,
             };
             one.tell(&Message::End { within }, errand, now, report);
         }
@@ -249,8 +253,9 @@ impl Predecessors {
         }
     }
 
-    /// Does what keepers should have done by now.
-    pub(crate) fn expire(&mut self, now: Instant, report: &Report) {
+    /// Does what keepers should have done by now. Says whether one was told to finish that had not been.
+    pub(crate) fn expire(&mut self, now: Instant, report: &Report) -> bool {
+        let mut told = false;
         let over = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
         self.holders.retain(|holder| {
             let late = over(holder.leave_by);
@@ -273,7 +278,7 @@ impl Predecessors {
                 if let Some(connection) = &one.connection {
                     let _ = connection.send(&Message::Commit { told: true });
                 }
-                one.do_it_ourselves(errand, now, report);
+                told |= one.do_it_ourselves(errand, now, report);
             }
             if over(one.kill_at) {
                 report.warn(&format!(
@@ -288,6 +293,7 @@ impl Predecessors {
                 one.connection = None;
             }
         }
+        told
     }
 
     /// `generation 7 (pid 4242)`, or nothing where nobody serves.
@@ -303,10 +309,11 @@ impl Predecessors {
             .map(move |one| one.standing(now))
     }
 
-    /// As they shall be recorded.
-    pub(crate) fn state_of(&self, daemon: Identity) -> Option<State> {
+    /// Whether it was told to finish, and not only its keeper to tell it; and when it will be KILLed.
+    pub(crate) fn was_told(&self, daemon: Identity, now: Instant) -> Option<Option<Instant>> {
         let one = self.all.iter().find(|one| one.identity == daemon)?;
-        Some(one.state)
+        let told = one.state == State::Draining && one.errand.is_none();
+        told.then(|| one.kill_at.or(one.kill_deadline(now)))
     }
 }
 

@@ -55,17 +55,20 @@ impl Predecessor {
         format!("generation {} (pid {})", self.number, self.process.pid)
     }
 
-    pub(super) fn hear(&mut self, standing: Standing, now: Instant) {
+    /// Says whether its keeper has now done what it was told.
+    pub(super) fn hear(&mut self, standing: Standing, now: Instant) -> bool {
         self.state = match (self.state, state_of(&standing)) {
             // What it was told it will do; this answer is older.
             (State::Draining, _) => State::Draining,
             (_, state) => state,
         };
+        let mut done = false;
         if state_of(&standing) == State::Draining {
-            self.errand = None;
+            done = self.errand.take().is_some();
             self.kill_at = None;
         }
         self.told = Some((standing, now));
+        done
     }
 
     pub(super) fn read(&mut self, now: Instant, limits: Limits, news: &mut Vec<News>) {
@@ -79,7 +82,9 @@ impl Predecessor {
                         if self.holds && !held {
                             news.push(News::Holds);
                         }
-                        self.hear(own, now);
+                        if self.hear(own, now) {
+                            news.push(News::Drains);
+                        }
                         news.push(News::Changed);
                     }
                 }
@@ -116,7 +121,7 @@ impl Predecessor {
     }
 
     /// When its keeper would have sent KILL.
-    fn kill_deadline(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn kill_deadline(&self, now: Instant) -> Option<Instant> {
         let (standing, told) = self.told.as_ref()?;
         let deadline = standing.deadline.as_ref()?;
         let moment = told.checked_add(deadline.left)?;

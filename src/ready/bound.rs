@@ -44,12 +44,12 @@ pub(super) fn at(path: &Path, kind: Kind) -> Vec<u64> {
 }
 
 /// A Unix socket.
-struct Bound {
-    kind: u8,
-    state: u8,
-    number: u32,
+pub(crate) struct Bound {
+    pub(crate) kind: u8,
+    pub(crate) state: u8,
+    pub(crate) number: u32,
     /// Number and device.
-    file: Option<(u32, u32)>,
+    pub(crate) file: Option<(u32, u32)>,
 }
 
 fn ask() -> io::Result<Vec<Bound>> {
@@ -94,7 +94,7 @@ fn both(first: u16, second: u16) -> [u8; 4] {
 }
 
 /// Type and content of the first message, and what lies behind it.
-fn next(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+pub(crate) fn next(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = word(bytes, 0)? as usize;
     let message = bytes.get(16..length)?;
     let behind = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -103,7 +103,7 @@ fn next(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 
 impl Bound {
     /// A `struct unix_diag_msg` and its attributes.
-    fn parse(message: &[u8]) -> Option<Bound> {
+    pub(crate) fn parse(message: &[u8]) -> Option<Bound> {
         let mut bound = Bound {
             kind: *message.get(1)?,
             state: *message.get(2)?,

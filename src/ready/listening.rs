@@ -129,14 +129,18 @@ fn state_of(line: &str) -> Option<&str> {
 }
 
 /// The number of the socket in a line of `/proc/net/tcp` and its like, if it is meant.
-fn internet(line: &str, state: &str, is_there: impl Fn(&SocketAddr) -> bool) -> Option<u64> {
+pub(crate) fn internet(
+    line: &str,
+    state: &str,
+    is_there: impl Fn(&SocketAddr) -> bool,
+) -> Option<u64> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let meant = state_of(line) == Some(state) && is_there(&socket_address(words.get(1)?)?);
     meant.then(|| words.get(9)?.parse().ok())?
 }
 
 /// `0100007F:1F90`: words of 32 bits in the machine's own order.
-fn socket_address(text: &str) -> Option<SocketAddr> {
+pub(crate) fn socket_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |index: usize| {
@@ -153,7 +157,7 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
 }
 
 /// Those in `/proc/net/unix` that are bound to that name, as they gave it.
-fn unix(
+pub(crate) fn unix(
     table: impl Iterator<Item = String>,
     kind: Kind,
     name: String,

@@ -4,12 +4,12 @@
 //! The rest is looked at, again and again while it is not so, and all of it must hold in one look: a daemon
 //! that listens for a moment and dies of its configuration is not ready. Commands are asked last.
 
-mod bound;
+pub(crate) mod bound;
 mod line;
-mod listening;
-mod named;
+pub(crate) mod listening;
+pub(crate) mod named;
 mod pid_file;
-mod waiting;
+pub(crate) mod waiting;
 mod when;
 
 use std::io;
@@ -402,7 +402,7 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         assert!(!readiness.look(&subject, begin + SECOND));
         assert!(
-            readiness.missing().contains("it names 1"),
+            readiness.missing().contains("it names no process"),
             "{}",
             readiness.missing()
         );

@@ -15,7 +15,7 @@ const LONGEST: u64 = 64;
 
 /// Whether it names the daemon, or a process of its own. Whoever owns the file: it is enough that what it
 /// names is ours (R18).
-pub(super) fn names(path: &Path, daemon: i32) -> Result<(), String> {
+pub(crate) fn names(path: &Path, daemon: i32) -> Result<(), String> {
     let mut options = File::options();
     // It may be anything.
     options.read(true).custom_flags(O_NONBLOCK | O_NOCTTY);
@@ -32,9 +32,8 @@ pub(super) fn names(path: &Path, daemon: i32) -> Result<(), String> {
     let pid = first.trim().parse().ok();
     match pid.filter(|pid| *pid > 0) {
         Some(pid) if process::is_of(pid, daemon) => Ok(()),
-        Some(pid) => Err(format!(
-            "it names {pid}, which is no process of this generation"
-        )),
+        // Which it is stays unsaid: the path may lead to a file whose text is nobody's business (R18).
+        Some(_) => Err("it names no process of this generation".to_owned()),
         None if text.is_empty() => Err("it is empty".to_owned()),
         None => Err("it holds no PID".to_owned()),
     }
@@ -58,7 +57,7 @@ mod tests {
         assert_eq!(said(&format!(" {own}")), Ok(()));
         assert_eq!(said(&format!("{own}\n/var/lib/data\n")), Ok(()));
         for (text, words) in [
-            ("1\n", "it names 1, which is no process of this generation"),
+            ("1\n", "it names no process of this generation"),
             ("", "it is empty"),
             ("x", "it holds no PID"),
             ("-1", "it holds no PID"),

@@ -93,15 +93,15 @@ fn is_in_a_call(pid: i32, descriptors: &[i32]) -> bool {
 }
 
 /// A system call, and its first two arguments.
-struct Call {
-    number: libc::c_long,
-    first: u64,
-    second: u64,
+pub(crate) struct Call {
+    pub(crate) number: libc::c_long,
+    pub(crate) first: u64,
+    pub(crate) second: u64,
 }
 
 impl Call {
     /// `None`: it is in none.
-    fn of(task: &Path) -> Option<Call> {
+    pub(crate) fn of(task: &Path) -> Option<Call> {
         let text = fs::read_to_string(task.join("syscall")).ok()?;
         let mut words = text.split_ascii_whitespace();
         let number = words.next()?.parse().ok()?;

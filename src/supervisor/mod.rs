@@ -6,7 +6,7 @@
 
 mod inquiry;
 mod supervise;
-mod supervisord;
+pub(crate) mod supervisord;
 mod systemd;
 mod wishes;
 

@@ -55,7 +55,7 @@ impl Format {
     }
 
     /// The process that runs, as the file has it; 0 for none.
-    fn main_process(self, status: &[u8]) -> Option<i32> {
+    pub(crate) fn main_process(self, status: &[u8]) -> Option<i32> {
         match self {
             Format::Runit | Format::Daemontools => {
                 Some(i32::from_le_bytes(status.get(12..16)?.try_into().ok()?))
@@ -68,7 +68,7 @@ impl Format {
     }
 
     /// What the bytes of the file say.
-    fn read(self, status: &[u8]) -> Wish {
+    pub(crate) fn read(self, status: &[u8]) -> Wish {
         match self {
             // 12 bytes of time, 4 of PID, paused, and then the wish; runit has two more.
             Format::Runit | Format::Daemontools => match status.get(17) {

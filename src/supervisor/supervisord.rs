@@ -46,7 +46,7 @@ impl Program {
         Inquiry::function(|| self.state(), now)
     }
 
-    pub(super) fn read_state(answer: &str) -> Wish {
+    pub(crate) fn read_state(answer: &str) -> Wish {
         match answer {
             "STOPPED" => Wish::Down,
             // FATAL: it does not come up, so it was a bad version, and the old one serves on (R16).
@@ -85,7 +85,7 @@ fn post(mut stream: impl Read + Write, host: &str, body: &str) -> io::Result<Str
     Ok(answer)
 }
 
-fn state_in(answer: &str) -> Option<String> {
+pub(crate) fn state_in(answer: &str) -> Option<String> {
     let (_, rest) = answer.split_once("<name>statename</name>")?;
     let (_, rest) = rest.split_once("<string>")?;
     let (state, _) = rest.split_once("</string>")?;

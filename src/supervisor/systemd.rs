@@ -57,7 +57,7 @@ impl Unit {
         )
     }
 
-    pub(super) fn read_job(&self, answer: &str) -> Wish {
+    pub(crate) fn read_job(&self, answer: &str) -> Wish {
         let of_us = |line: &&str| line.split_ascii_whitespace().nth(1) == Some(&self.name);
         let kind = |line: &str| line.split_ascii_whitespace().nth(2).map(str::to_owned);
         match answer.lines().find(of_us).and_then(kind).as_deref() {
@@ -76,7 +76,7 @@ impl Unit {
         self.systemctl(&[&words[..], &["--", &self.name]].concat(), now)
     }
 
-    pub(super) fn read_state(answer: &str) -> Wish {
+    pub(crate) fn read_state(answer: &str) -> Wish {
         let property = |name| answer.lines().find_map(|line| line.strip_prefix(name));
         let has_job = property("Job=").is_some_and(|job| !matches!(job, "" | "0"));
         // A stop has ended ExecStartPre= by TERM, and no main process has run since. One that has died of a
@@ -107,7 +107,7 @@ impl Unit {
         self.systemctl(&["show", "--property=Restart", "--", &self.name], now)
     }
 
-    pub(super) fn read_restart(answer: &str) -> Result<(), String> {
+    pub(crate) fn read_restart(answer: &str) -> Result<(), String> {
         match answer.trim().strip_prefix("Restart=") {
             Some("always" | "on-success") | None => Ok(()),
             Some(other) => Err(format!(

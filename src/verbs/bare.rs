@@ -74,7 +74,7 @@ pub(super) fn end<'a>(
                 entry.drain.send_to(process).map(drop)
             }
         };
-        match entry.daemon.open() {
+        match entry.open_daemon() {
             Ok(Some(process)) => match tell(&process) {
                 Ok(()) => held.push((number, process)),
                 Err(error) => stubborn.push((number, pid, cause(&error))),

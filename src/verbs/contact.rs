@@ -75,7 +75,7 @@ impl Way {
 impl Target {
     pub(super) fn connect(&self, way: Way) -> Result<Connection, NoAnswer> {
         let connection = match way {
-            Way::Path => control::connect(&self.files.socket),
+            Way::Path => self.files.connect(),
             Way::Keeper(keeper, number) => control::connect_to_keeper(keeper, number),
         };
         connection.map_err(|unreachable| match unreachable {

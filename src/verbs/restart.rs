@@ -259,6 +259,7 @@ mod tests {
     fn where_the_keeper_leaves_the_next_one_is_asked() {
         let scene = Scene::new();
         let path = scene.target.files.socket.clone();
+        let whose = scene.whose();
         let keeper = scene.keeper(move |listener| {
             let connection = listener.next();
             assert_eq!(read(&connection), Message::Restart);
@@ -269,7 +270,7 @@ mod tests {
             assert_eq!(read(&awaiting), Message::Await { newer: 7 });
             drop(awaiting);
             std::fs::remove_file(&path).unwrap();
-            *listener = crate::control::Listener::open(&path).unwrap();
+            *listener = crate::control::Listener::open(&path, &whose).unwrap();
             loop {
                 let connection = listener.next();
                 if let Heard::Message(message) = hear(&connection, None) {

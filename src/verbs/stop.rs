@@ -139,7 +139,7 @@ impl Stop<'_> {
         let lives = |identity: Option<Identity>| identity.is_some_and(Identity::is_alive);
         look.record.generations.retain(|entry| {
             let wanted = !self.old || entry.state == files::State::Draining;
-            wanted && (lives(Some(entry.daemon)) || lives(entry.keeper))
+            wanted && (entry.daemon_lives() || lives(entry.keeper))
         });
         let all: Vec<Way> = [Way::Path].into_iter().chain(ways(&look.record)).collect();
         for way in all {

@@ -28,8 +28,12 @@ impl Scene {
         }
     }
 
+    pub(super) fn whose(&self) -> String {
+        self.target.files.whose().unwrap()
+    }
+
     pub(super) fn listener(&self) -> Listener {
-        Listener::open(&self.target.files.socket).unwrap()
+        Listener::open(&self.target.files.socket, &self.whose()).unwrap()
     }
 
     /// A keeper that is there when this returns.

@@ -144,7 +144,7 @@ fn standing(entry: &Entry) -> Option<Standing> {
         (files::State::Draining, _) => "draining",
         (files::State::Holding, _) => "holding",
     };
-    let daemon = living(Some(entry.daemon));
+    let daemon = Some(entry.daemon).filter(|_| entry.daemon_lives());
     if !entry.is_alive() {
         return None;
     }

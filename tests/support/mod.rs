@@ -12,6 +12,7 @@
     reason = "each test binary uses a part of this; a failed call here is a failed test"
 )]
 
+pub(crate) mod disk;
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod network;

@@ -161,7 +161,10 @@ impl Handle {
         let number = rustix::process::Pid::from_raw(pid.as_raw())?;
         match pidfd_open(number, PidfdFlags::empty()) {
             Ok(descriptor) => Some(Handle { pid, descriptor }),
-            Err(rustix::io::Errno::SRCH) => None,
+            // The others: the number is a thread's by now (EINVAL before Linux 6.16), and no process has it.
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {
+                None
+            }
             Err(error) => panic!("pidfd_open({pid}): {error}"),
         }
     }

@@ -24,7 +24,8 @@ pub(super) fn findings(reading: &Reading) -> Vec<Finding> {
                 .fix("make it a directory of root's"),
         ],
         State::There(there) => {
-            let mut findings = mode(there, about);
+            let mut findings: Vec<_> = mode(there, about).into_iter().collect();
+            findings.extend(above(there, about, reading.user));
             findings.extend(owner(there, about, reading.user));
             findings.extend(space(there, about));
             findings.extend(boot(reading, directory, there));
@@ -96,13 +97,13 @@ fn boot(reading: &Reading, directory: &Directory, there: &There) -> Option<Findi
     Some(how_to_make(finding, reading, path))
 }
 
-fn mode(there: &There, about: About<'_>) -> Vec<Finding> {
+fn mode(there: &There, about: About<'_>) -> Option<Finding> {
     const CODE: &str = "directory-mode";
     let path = about.0;
     let found = format!("its mode is {:o}", there.mode);
     let is_sticky = there.mode & 0o1000 != 0;
     let (all, group) = (there.mode & 0o002 != 0, there.mode & 0o020 != 0);
-    let of_it = match (all, is_sticky, group) {
+    match (all, is_sticky, group) {
         (true, false, _) => Some(
             about
                 .error(
@@ -127,18 +128,33 @@ fn mode(there: &There, about: About<'_>) -> Vec<Finding> {
                 .write(format!("chmod g-w {path}")),
         ),
         (false, _, false) => None,
+    }
+}
+
+fn above(there: &There, about: About<'_>, user: Option<u32>) -> Option<Finding> {
+    // Where it is not known who uses it, whose it is.
+    let user = user.unwrap_or(there.owner);
+    let hand = there.above.iter().find(|hand| hand.is_foreign_to(user))?;
+    let above = hand.path.display();
+    let (found, consequence, line) = if hand.is_open {
+        (
+            format!("anybody can write in {above}"),
+            "anybody can put another directory in its place".to_owned(),
+            format!("chmod o-w {above}"),
+        )
+    } else {
+        (
+            format!(
+                "{above}, through which it is found, belongs to user {}",
+                hand.owner
+            ),
+            "that user can put another directory in its place, and have files written there"
+                .to_owned(),
+            format!("chown -h root {above}"),
+        )
     };
-    let above = there.open_above.as_ref().map(|above| {
-        let above = above.display();
-        about
-            .error(
-                "directory-above",
-                format!("anybody can write in {above}"),
-                "anybody can put another directory in its place",
-            )
-            .write(format!("chmod o-w {above}"))
-    });
-    of_it.into_iter().chain(above).collect()
+    let finding = about.error("directory-above", found, consequence);
+    Some(finding.write(line))
 }
 
 fn owner(there: &There, about: About<'_>, user: Option<u32>) -> Option<Finding> {
@@ -236,6 +252,7 @@ mod tests {
 
     use super::super::testing::{codes, reading, unit};
     use super::*;
+    use crate::files::Hand;
 
     fn with(supervisor: Supervisor, user: Option<u32>, state: State) -> String {
         let mut reading = reading(supervisor, "");
@@ -302,9 +319,22 @@ mod tests {
 
     #[test]
     fn whoever_can_write_there_is_named() {
+        let hand = |owner, is_open| Hand {
+            path: "/srv".into(),
+            owner,
+            is_open,
+        };
         let above = There {
-            open_above: Some("/srv".into()),
+            above: vec![hand(7, true)],
             ..of(0o755)
+        };
+        let foreign_above = There {
+            above: vec![hand(7, false)],
+            ..of(0o755)
+        };
+        let own_above = There {
+            owner: 7,
+            ..foreign_above.clone()
         };
         let foreign = There {
             owner: 7,
@@ -323,6 +353,12 @@ mod tests {
             (of(0o1777), 0, "warning directory-mode"),
             (of(0o775), 0, "warning directory-mode: chmod g-w /run/app"),
             (above, 0, "error directory-above: chmod o-w /srv"),
+            (
+                foreign_above,
+                0,
+                "error directory-above: chown -h root /srv",
+            ),
+            (own_above, 7, ""),
             (foreign, 0, "error directory-owner: chown 0 /run/app"),
             (of(0o755), 7, "error directory-owner: chown 7 /run/app"),
             (full, 0, "error directory-space"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 
-use crate::files::{Disbelief, Files, Found, Record};
+use crate::files::{Disbelief, Files, Found, Hand, Record, hands_on};
 use crate::report::cause;
 
 /// statfs(2)
@@ -33,8 +33,8 @@ pub(in crate::check) enum State {
 pub(in crate::check) struct There {
     pub(in crate::check) owner: u32,
     pub(in crate::check) mode: u32,
-    /// A directory above it in which anybody may put another one in its place.
-    pub(in crate::check) open_above: Option<PathBuf>,
+    /// The directories above it in which somebody may put another one in its place.
+    pub(in crate::check) above: Vec<Hand>,
     pub(in crate::check) is_tmpfs: bool,
     /// It is where that is mounted, or systemd-tmpfiles makes it.
     pub(in crate::check) is_there_at_boot: bool,
@@ -89,11 +89,7 @@ fn look(path: &Path, files: &Files, record: &Record, doubtful: Option<String>) -
     let mut there = There {
         owner: metadata.uid(),
         mode: metadata.mode() & 0o7777,
-        open_above: path
-            .ancestors()
-            .skip(1)
-            .find(|above| is_open(above))
-            .map(Path::to_owned),
+        above: above(path),
         doubtful_record: doubtful,
         bad_lock: bad_lock(&files.lock, metadata.uid()),
         ..There::default()
@@ -139,7 +135,7 @@ fn tmpfiles_make(path: &Path) -> bool {
     texts.any(|text| makes(&text, path))
 }
 
-fn makes(text: &str, path: &Path) -> bool {
+pub(crate) fn makes(text: &str, path: &Path) -> bool {
     text.lines().any(|line| {
         let mut words = line.split_ascii_whitespace();
         let kind = words.next().unwrap_or_default();
@@ -152,9 +148,12 @@ fn makes(text: &str, path: &Path) -> bool {
     })
 }
 
-/// Anybody can rename what lies there.
-fn is_open(directory: &Path) -> bool {
-    fs::metadata(directory).is_ok_and(|found| found.mode() & 0o1002 == 0o002)
+/// The directory itself is judged apart.
+fn above(path: &Path) -> Vec<Hand> {
+    let real = fs::canonicalize(path).unwrap_or_default();
+    let mut hands = hands_on(path);
+    hands.retain(|hand| hand.path != real && (hand.path != path || path.is_symlink()));
+    hands
 }
 
 fn bad_lock(path: &Path, owner: u32) -> Option<String> {

@@ -9,7 +9,7 @@ use crate::check::script::{self, Launch, Unclear};
 
 impl Unit {
     /// How its ExecStart= runs seamless-run.
-    pub(in crate::check) fn launch(&self) -> Result<Launch, Unclear> {
+    pub(crate) fn launch(&self) -> Result<Launch, Unclear> {
         let line = self.get("ExecStart");
         let argv = between(line, "argv[]=", " ; ignore_errors=").unwrap_or_default();
         let path = between(line, "path=", " ; argv[]=").unwrap_or_default();
@@ -72,7 +72,7 @@ impl Unit {
 }
 
 /// What `Environment=` and `EnvironmentFile=` give, in the lines of `systemctl show`.
-pub(super) fn environment(shown: &str) -> HashMap<String, String> {
+pub(crate) fn environment(shown: &str) -> HashMap<String, String> {
     let mut environment = HashMap::new();
     let mut add = |text: &str| {
         for word in script::commands(text).into_iter().flatten() {

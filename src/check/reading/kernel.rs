@@ -59,7 +59,7 @@ fn number(name: &str) -> Option<u32> {
 }
 
 /// The option `hidepid=` of the last mount on `/proc`, unless it hides nothing.
-fn hides(mounts: &str) -> Option<String> {
+pub(crate) fn hides(mounts: &str) -> Option<String> {
     let mut on_proc = mounts.lines().rev().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let place = words.nth(1)?;

@@ -1,14 +1,14 @@
 //! What is read, and nothing of what it means: [`super::judge`] says that.
 
-pub(super) mod directory;
-mod exec_start;
-pub(super) mod kernel;
+pub(crate) mod directory;
+pub(crate) mod exec_start;
+pub(crate) mod kernel;
 pub(super) mod program;
 pub(super) mod running;
 pub(super) mod service_directory;
-pub(super) mod sockets;
-pub(super) mod supervisord;
-pub(super) mod unit;
+pub(crate) mod sockets;
+pub(crate) mod supervisord;
+pub(crate) mod unit;
 
 use std::collections::HashSet;
 use std::ffi::OsString;

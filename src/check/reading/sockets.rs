@@ -14,11 +14,11 @@ use super::running::open_numbers;
 
 /// A socket that waits for somebody, in `/proc/net`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::check) struct Listening {
-    pub(in crate::check) is_tcp: bool,
-    address: IpAddr,
-    port: u16,
-    pub(in crate::check) inode: u64,
+pub(crate) struct Listening {
+    pub(crate) is_tcp: bool,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) inode: u64,
 }
 
 /// What stands in the way of one that is wanted.
@@ -111,7 +111,7 @@ pub(in crate::check) fn listening(net: &str) -> Vec<Listening> {
 }
 
 /// A line of `/proc/net/tcp`; proc(5).
-fn parse(line: &str, is_tcp: bool) -> Option<Listening> {
+pub(crate) fn parse(line: &str, is_tcp: bool) -> Option<Listening> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (address, port) = words.next()?.split_once(':')?;
     let state = words.nth(1)?;

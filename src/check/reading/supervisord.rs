@@ -141,7 +141,7 @@ fn matching(beside: &Path, pattern: &str) -> Vec<PathBuf> {
 
 /// The sections of an ini file, as Python's ConfigParser understands it: a later line counts more, and an
 /// indented one belongs to the one before.
-fn sections(text: &str) -> HashMap<String, HashMap<String, String>> {
+pub(crate) fn sections(text: &str) -> HashMap<String, HashMap<String, String>> {
     let mut sections: HashMap<String, HashMap<String, String>> = HashMap::new();
     let (mut section, mut key) = (String::new(), String::new());
     for line in text.lines() {

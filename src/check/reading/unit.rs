@@ -18,26 +18,26 @@ const PROPERTIES: &str = "LoadState,ActiveState,MainPID,ExecStart,ExecStartPre,E
 
 /// A service of systemd.
 #[derive(Clone, Debug, Default)]
-pub(in crate::check) struct Unit {
-    pub(in crate::check) name: String,
-    pub(in crate::check) of_user: bool,
-    pub(in crate::check) properties: HashMap<String, String>,
+pub(crate) struct Unit {
+    pub(crate) name: String,
+    pub(crate) of_user: bool,
+    pub(crate) properties: HashMap<String, String>,
     /// What its processes are given.
-    pub(in crate::check) environment: HashMap<String, String>,
+    pub(crate) environment: HashMap<String, String>,
     /// An ordinary user can ask this manager.
-    pub(in crate::check) has_bus: bool,
+    pub(crate) has_bus: bool,
 }
 
 /// A time of systemd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::check) enum Span {
+pub(crate) enum Span {
     Of(Duration),
     Infinite,
 }
 
 impl Unit {
     /// Asks the manager. The error is why it cannot be told.
-    pub(in crate::check) fn read(name: &str, of_user: bool) -> Result<Unit, String> {
+    pub(crate) fn read(name: &str, of_user: bool) -> Result<Unit, String> {
         let mut command = Command::new("systemctl");
         command.args(of_user.then_some("--user"));
         command.args(["show", "--property", PROPERTIES, "--", name]);
@@ -66,28 +66,28 @@ impl Unit {
     }
 
     /// The value of a property; empty where there is none.
-    pub(in crate::check) fn get(&self, name: &str) -> &str {
+    pub(crate) fn get(&self, name: &str) -> &str {
         self.properties.get(name).map_or("", String::as_str)
     }
 
-    pub(in crate::check) fn is(&self, name: &str, value: &str) -> bool {
+    pub(crate) fn is(&self, name: &str, value: &str) -> bool {
         self.get(name) == value
     }
 
-    pub(in crate::check) fn words(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn words(&self, name: &str) -> impl Iterator<Item = &str> {
         self.get(name).split_ascii_whitespace()
     }
 
-    pub(in crate::check) fn span(&self, name: &str) -> Option<Span> {
+    pub(crate) fn span(&self, name: &str) -> Option<Span> {
         Span::parse(self.get(name))
     }
 
     /// Its main process, in the numbers of this PID namespace.
-    pub(in crate::check) fn main_pid(&self) -> Option<i32> {
+    pub(crate) fn main_pid(&self) -> Option<i32> {
         self.get("MainPID").parse().ok().filter(|pid| *pid > 0)
     }
 
-    pub(in crate::check) fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         match self.get("WorkingDirectory").trim_start_matches(['-', '!']) {
             "" | "~" => PathBuf::from("/"),
             path => PathBuf::from(path),
@@ -95,7 +95,7 @@ impl Unit {
     }
 
     /// The directories that systemd makes for it, with what is set to keep them.
-    pub(in crate::check) fn own_directories(&self) -> Vec<(&'static str, PathBuf)> {
+    pub(crate) fn own_directories(&self) -> Vec<(&'static str, PathBuf)> {
         let base = |property| match (self.of_user, property) {
             (false, "RuntimeDirectory") => Some(PathBuf::from("/run")),
             (false, "StateDirectory") => Some(PathBuf::from("/var/lib")),
@@ -124,7 +124,7 @@ impl Unit {
 }
 
 /// `NAME=VALUE` in lines.
-pub(in crate::check) fn read(text: &str) -> HashMap<String, String> {
+pub(crate) fn read(text: &str) -> HashMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     pairs
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
@@ -133,7 +133,7 @@ pub(in crate::check) fn read(text: &str) -> HashMap<String, String> {
 
 impl Span {
     /// `1min 30s`, `infinity`, `100ms`; systemd.time(7). Nothing where there is no time.
-    fn parse(text: &str) -> Option<Span> {
+    pub(crate) fn parse(text: &str) -> Option<Span> {
         if text == "infinity" {
             return Some(Span::Infinite);
         }
@@ -160,7 +160,7 @@ impl Span {
     }
 
     /// Ours, where nothing is never.
-    pub(in crate::check) fn of(time: Option<Duration>) -> Span {
+    pub(crate) fn of(time: Option<Duration>) -> Span {
         time.map_or(Span::Infinite, Span::Of)
     }
 }

@@ -1,8 +1,8 @@
 //! What the launcher says by variables. Reads the environment and never changes it.
 
-use crate::error::{Error, ErrorKind};
-use crate::signals;
-use crate::wire::Address;
+use super::error::{Error, ErrorKind};
+use super::signals;
+use super::wire::Address;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU32;
@@ -45,7 +45,7 @@ impl Launch {
     /// Launched is a process whose parent is the one that `SEAMLESS` names, or, behind a wrapper (a shell that did not
     /// `exec`, a privilege dropper, a PID namespace), one that finds the keeper's socket beside it: the keeper believes
     /// its daemon's descendants. `NOTIFY_SOCKET` alone is a service manager's, `SEAMLESS` alone a stranger's.
-    fn read(
+    pub(crate) fn read(
         variable: impl Fn(&str) -> Option<OsString>,
         parent: i32,
     ) -> Result<Option<Self>, Error> {

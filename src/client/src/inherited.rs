@@ -1,10 +1,10 @@
 //! The sockets that this process was started with, by systemd's convention: `LISTEN_FDS` descriptors from 3, with names
 //! in `LISTEN_FDNAMES`, for the process that `LISTEN_PID` names.
 
-use crate::environment::{number, senseless};
-use crate::error::{Error, ErrorKind};
-use crate::listeners::Listeners;
-use crate::sys;
+use super::environment::{number, senseless};
+use super::error::{Error, ErrorKind};
+use super::listeners::Listeners;
+use super::sys;
 use std::env;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
@@ -39,15 +39,18 @@ pub(crate) fn already_claimed() -> Error {
 
 /// What the variables say, before anybody has looked at a descriptor.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Announced {
-    count: i32,
+pub(crate) struct Announced {
+    pub(crate) count: i32,
     /// At most `count`.
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 impl Announced {
     /// Those that are meant for another process say nothing about this one, and are not judged.
-    fn read(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Result<Self, Error> {
+    pub(crate) fn read(
+        variable: impl Fn(&str) -> Option<OsString>,
+        pid: u32,
+    ) -> Result<Self, Error> {
         let find = |name: &'static str| variable(name).filter(|value| !value.is_empty());
         let Some(meant) = find("LISTEN_PID") else {
             return Ok(Announced::default());

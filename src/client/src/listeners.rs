@@ -1,6 +1,6 @@
 //! The sockets that a daemon was given, by name and by kind.
 
-use crate::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{AcceptConn, SockType as TypeOfSocket};
 use nix::sys::socket::{

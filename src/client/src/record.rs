@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use nix::libc;
 
-use crate::signals;
+use super::signals;
 
 const FORMAT: &str = "seamless-record";
 const MAJOR: &str = "1";
@@ -44,6 +44,8 @@ impl fmt::Display for Identity {
 pub(crate) struct Generation {
     pub(crate) number: u32,
     words: Vec<String>,
+    /// The lines behind it: they are about it, as far as we know.
+    others: Vec<String>,
 }
 
 impl Generation {
@@ -52,7 +54,11 @@ impl Generation {
         if drain != libc::SIGTERM {
             words.push(format!("drain={drain}"));
         }
-        Generation { number, words }
+        Generation {
+            number,
+            words,
+            others: Vec::new(),
+        }
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -61,6 +67,7 @@ impl Generation {
         Some(Generation {
             number,
             words: words.map(str::to_owned).collect(),
+            others: Vec::new(),
         })
     }
 
@@ -116,6 +123,7 @@ pub(crate) struct Record {
     /// The highest number that was given so far, to whoever may have gone by now.
     last: u32,
     pub(crate) generations: Vec<Generation>,
+    /// The lines before the first of them.
     others: Vec<String>,
 }
 
@@ -126,6 +134,22 @@ impl Record {
         self.last = numbers.fold(self.last, u32::max).saturating_add(1);
         self.generations
             .push(Generation::new(self.last, daemon, drain));
+    }
+
+    /// Whose it is, if its writer said so: [`crate::files::whose`].
+    pub(crate) fn whose(&self) -> Option<&str> {
+        let behind = self
+            .generations
+            .iter()
+            .flat_map(|generation| &generation.others);
+        let mut lines = self.others.iter().chain(behind);
+        lines.find_map(|line| line.strip_prefix("home "))
+    }
+
+    pub(crate) fn belong_to(&mut self, whose: &str) {
+        if self.whose().is_none() {
+            self.others.insert(0, format!("home {whose}"));
+        }
     }
 
     pub(crate) fn parse(text: &str, boot: &str) -> Result<Self, Unreadable> {
@@ -147,7 +171,9 @@ impl Record {
             } else if let Some(generation) = Generation::parse(line) {
                 record.generations.push(generation);
             } else if !line.is_empty() {
-                record.others.push(line.to_owned());
+                let newest = record.generations.last_mut();
+                let others = newest.map_or(&mut record.others, |newest| &mut newest.others);
+                others.push(line.to_owned());
             }
         }
         if same_boot {
@@ -159,16 +185,15 @@ impl Record {
 
     pub(crate) fn render(&self, boot: &str) -> String {
         let mut text = format!("{FORMAT} {MAJOR}.0\nboot {boot}\nlast {}\n", self.last);
-        for generation in &self.generations {
-            text += &format!(
-                "generation {} {}\n",
-                generation.number,
-                generation.words.join(" ")
-            );
-        }
-        for line in &self.others {
+        let mut add = |line: &str| {
             text += line;
             text.push('\n');
+        };
+        self.others.iter().for_each(|line| add(line));
+        for generation in &self.generations {
+            let words = generation.words.join(" ");
+            add(&format!("generation {} {words}", generation.number));
+            generation.others.iter().for_each(|line| add(line));
         }
         text
     }
@@ -178,7 +203,7 @@ impl Record {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "seamless-record 1.3\nboot b\nlast 9\ngeneration 7 state=ready daemon=42:88 keeper=40:81 new=1\nlater x\n";
+    const TEXT: &str = "seamless-record 1.3\nboot b\nlast 9\nearly y\ngeneration 7 state=ready daemon=42:88 keeper=40:81 new=1\nlater x\n";
 
     #[test]
     fn what_is_not_understood_survives() {
@@ -188,10 +213,23 @@ mod tests {
         assert_eq!(
             record.render("b"),
             "seamless-record 1.0\nboot b\nlast 10\n\
+             early y\n\
              generation 7 state=draining daemon=42:88 keeper=40:81 new=1\n\
-             generation 10 state=ready daemon=5:6\n\
-             later x\n"
+             later x\n\
+             generation 10 state=ready daemon=5:6\n"
         );
+    }
+
+    #[test]
+    fn it_says_whose_it_is() {
+        let mut record = Record::parse(TEXT, "b").unwrap();
+        assert_eq!(record.whose(), None);
+        record.belong_to("1:2 app.pid");
+        record.belong_to("1:2 other.pid");
+        let text = record.render("b");
+        assert!(text.starts_with("seamless-record 1.0\nboot b\nlast 9\nhome 1:2 app.pid\n"));
+        let again = Record::parse(&text, "b").unwrap();
+        assert_eq!(again.whose(), Some("1:2 app.pid"));
     }
 
     #[test]

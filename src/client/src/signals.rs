@@ -1,7 +1,7 @@
 //! Signals: their names, what they mean here, and the handlers, which do no more than set a flag and ring a bell.
 
-use crate::error::{Error, ErrorKind};
-use crate::sys::{self, Disposition};
+use super::error::{Error, ErrorKind};
+use super::sys::{self, Disposition};
 #[cfg(any(test, target_os = "linux"))]
 use nix::libc;
 use nix::sys::signal::Signal;

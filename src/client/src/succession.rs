@@ -1,9 +1,9 @@
 //! Bare succession: the steps that the keeper takes at commit, taken by the daemon itself. The order is the point of it.
 
-use crate::error::{Error, ErrorKind};
-use crate::files;
-use crate::record::{Identity, Record, Unreadable};
-use crate::sys;
+use super::error::{Error, ErrorKind};
+use super::files;
+use super::record::{Identity, Record, Unreadable};
+use super::sys;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use std::fs::{self, File, OpenOptions};
@@ -47,7 +47,11 @@ pub(crate) fn succeed(pid_file: &Path, drain_signal: i32) -> Result<(), Error> {
             );
         }
     };
-    let mut record = believed(&record_file, &boot)?;
+    let whose = files::whose(pid_file);
+    let mut record = believed(&record_file, &boot, whose.as_deref())?;
+    if let Some(whose) = &whose {
+        record.belong_to(whose);
+    }
     let predecessors = living(&mut record, daemon);
     record.add(daemon, drain_signal);
 
@@ -158,7 +162,7 @@ fn is_at(held: &fs::Metadata, path: &Path) -> bool {
 fn supervised(pid_file: &Path, record_file: &Path) -> Error {
     let record = boot_id()
         .ok()
-        .and_then(|boot| believed(record_file, &boot).ok())
+        .and_then(|boot| believed(record_file, &boot, files::whose(pid_file).as_deref()).ok())
         .unwrap_or_default();
     let newest = record
         .generations
@@ -185,8 +189,9 @@ fn supervised(pid_file: &Path, record_file: &Path) -> Error {
         .consequence("nothing was changed and nobody was told to drain")
 }
 
-/// R18: regular, of root or ours, writable by nobody else, of this boot. What is not believed is as good as absent.
-fn believed(path: &Path, boot: &str) -> Result<Record, Error> {
+/// R18: regular, of root or ours, writable by nobody else, of this boot and of this PID file. What is not believed is as good
+/// as absent.
+fn believed(path: &Path, boot: &str, whose: Option<&str>) -> Result<Record, Error> {
     let Ok(file) = files::open(path) else {
         return Ok(Record::default());
     };
@@ -201,6 +206,9 @@ fn believed(path: &Path, boot: &str) -> Result<Record, Error> {
         return Ok(Record::default());
     }
     match Record::parse(&text, boot) {
+        Ok(record) if record.whose().is_some_and(|said| Some(said) != whose) => {
+            Ok(Record::default())
+        }
         Ok(record) => Ok(record),
         Err(Unreadable::Stale) => Ok(Record::default()),
         Err(Unreadable::Version(version)) => {
@@ -264,7 +272,7 @@ fn start_time(process: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 
-fn parse_start_time(stat: &str) -> Option<u64> {
+pub(crate) fn parse_start_time(stat: &str) -> Option<u64> {
     // The name of the program stands in parentheses and may hold any, so the last one counts.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();

@@ -114,7 +114,7 @@ pub(crate) fn ask(address: &Address, text: &str, limit: Duration) -> io::Result<
     }
 }
 
-fn understand(answer: &[u8]) -> Answer {
+pub(crate) fn understand(answer: &[u8]) -> Answer {
     let answer = String::from_utf8_lossy(answer);
     let answer = answer.trim_end();
     match answer.strip_prefix("error=") {

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal::{self, SIGINT, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2}
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use support::{Daemon, Directory, text};
@@ -31,6 +31,12 @@ fn boot() -> String {
         .unwrap()
         .trim()
         .to_owned()
+}
+
+/// What a record says of whose it is.
+fn home(directory: &Directory) -> String {
+    let found = fs::metadata(directory.path("app.pid").parent().unwrap()).unwrap();
+    format!("home {}:{} app.pid", found.dev(), found.ino())
 }
 
 fn with_pid_file(directory: &Directory) -> Daemon {
@@ -129,8 +135,9 @@ fn the_first_writes_its_files() {
     );
     let record = fs::read_to_string(directory.path("app.pid.record")).unwrap();
     let expected = format!(
-        "seamless-record 1.0\nboot {}\nlast 1\ngeneration 1 state=ready daemon={}\n",
+        "seamless-record 1.0\nboot {}\nlast 1\n{}\ngeneration 1 state=ready daemon={}\n",
         boot(),
+        home(&directory),
         daemon.identity()
     );
     assert_eq!(record, expected);
@@ -151,8 +158,9 @@ fn the_second_succeeds_the_first_and_the_third_only_the_second() {
     daemons[0].expect("drained");
     let record = fs::read_to_string(directory.path("app.pid.record")).unwrap();
     let expected = format!(
-        "seamless-record 1.0\nboot {}\nlast 2\ngeneration 1 state=draining daemon={}\ngeneration 2 state=ready daemon={}\n",
+        "seamless-record 1.0\nboot {}\nlast 2\n{}\ngeneration 1 state=draining daemon={}\ngeneration 2 state=ready daemon={}\n",
         boot(),
+        home(&directory),
         daemons[0].identity(),
         daemons[1].identity()
     );
@@ -184,7 +192,7 @@ fn the_second_succeeds_the_first_and_the_third_only_the_second() {
     let mut last = with_pid_file(&directory);
     assert_eq!(last.ask("started"), "ok");
     let record = fs::read_to_string(directory.path("app.pid.record")).unwrap();
-    assert_eq!(record.lines().count(), 4, "{record}");
+    assert_eq!(record.lines().count(), 5, "{record}");
     assert!(record.contains("generation 4 state=ready"), "{record}");
 }
 
@@ -257,15 +265,14 @@ fn a_recorded_daemon_is_told_and_what_is_not_understood_is_kept() {
     let line = "generation 7 new=word state=ready daemon=PID:START more=1\nfuture line";
     let (signal, record) = stranger_in_record(line, |_| {});
     assert_eq!(signal, Some(SIGTERM));
-    let line = record.lines().nth(3).unwrap();
+    let line = record.lines().nth(4).unwrap();
     assert!(
         line.starts_with("generation 7 state=draining new=word daemon=")
             && line.ends_with(" more=1"),
         "{record}"
     );
     assert!(
-        record.contains("\ngeneration 8 state=ready daemon=")
-            && record.ends_with("\nfuture line\n"),
+        record.contains("\nfuture line\ngeneration 8 state=ready daemon="),
         "{record}"
     );
     let (signal, _) = stranger_in_record("generation 7 state=starting daemon=PID:START", |_| {});
@@ -301,7 +308,7 @@ fn a_keeper_without_its_daemon_stays_in_the_record() {
 fn nobody_else_is_ever_told() {
     type Change = fn(&Directory);
     let nothing: Change = |_| {};
-    let cases: [(&str, &str, Change); 9] = [
+    let cases: [(&str, &str, Change); 10] = [
         (
             "another start time",
             "generation 7 state=ready daemon=PID:1",
@@ -324,6 +331,11 @@ fn nobody_else_is_ever_told() {
             )
             .unwrap();
         }),
+        (
+            "of another PID file",
+            "home 1:2 app.pid\ngeneration 7 state=ready daemon=PID:START",
+            nothing,
+        ),
         ("writable by its group", BELIEVED, |directory| {
             fs::set_permissions(
                 directory.path("app.pid.record"),
