@@ -185,6 +185,21 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
+/// One request, for whoever wants to know of each.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) is_slow: bool,
+    pub(crate) failure: Option<(Failure, String)>,
+    /// Who had it in hand, as far as that was said: in the whole answer, or in the head of one that was cut short
+    /// (`X-Process: pid 4242 generation 7`).
+    pub(crate) by: Option<(u32, Option<u32>)>,
+}
+
+/// Called by the clients' threads, after each request.
+pub(crate) type Listener = Box<dyn Fn(&Asked) + Send + Sync>;
+
 /// A running load. Dropping it ends it too, without waiting.
 #[derive(Debug)]
 pub(crate) struct Load {
@@ -192,13 +207,21 @@ pub(crate) struct Load {
     clients: Vec<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
     target: Target,
+    listener: Option<Listener>,
     stop: AtomicBool,
     report: Mutex<Report>,
     /// Something rare has happened: another process answered, a slow request began or ended, one failed.
     news: Condvar,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Load {
@@ -215,9 +238,22 @@ impl Load {
         slow: Option<SlowSpec>,
         rate: u32,
     ) -> Self {
+        Self::start_heard(target, fast_clients, slow, rate, None)
+    }
+
+    /// As `start_at_rate`, and somebody hears of each request. With PIDs that are used again only that one can tell
+    /// who answered: the report counts them by PID.
+    pub(crate) fn start_heard(
+        target: Target,
+        fast_clients: usize,
+        slow: Option<SlowSpec>,
+        rate: u32,
+        listener: Option<Listener>,
+    ) -> Self {
         let began = Instant::now();
         let shared = Arc::new(Shared {
             target,
+            listener,
             stop: AtomicBool::new(false),
             report: Mutex::new(Report {
                 began,
@@ -333,7 +369,9 @@ impl Shared {
         let mut due = Instant::now();
         while !self.stopped() {
             let began = Instant::now();
-            let outcome = self.request(None, || {});
+            let mut answer = Vec::with_capacity(512);
+            let outcome = self.request(None, || {}, &mut answer);
+            self.tell(began, false, &outcome, &answer);
             self.count(began, outcome, |report| &mut report.fast);
             // Whoever is late starts the next one at once, but does not make up for lost time.
             due = (due + pace).max(began);
@@ -346,11 +384,14 @@ impl Shared {
         while !self.stopped() {
             let began = Instant::now();
             let mut sent = false;
-            let outcome = self.request(Some(delay_now), || {
+            let mut answer = Vec::with_capacity(512);
+            let is_sent = || {
                 sent = true;
                 self.report().slow_in_flight += 1;
                 self.news.notify_all();
-            });
+            };
+            let outcome = self.request(Some(delay_now), is_sent, &mut answer);
+            self.tell(began, true, &outcome, &answer);
             let failed = outcome.is_err();
             self.count(began, outcome, |report| {
                 report.slow_in_flight -= usize::from(sent);
@@ -362,6 +403,30 @@ impl Shared {
             }
             delay_now = delay;
         }
+    }
+
+    fn tell(
+        &self,
+        began: Instant,
+        is_slow: bool,
+        outcome: &Result<Option<Identity>, (Failure, String)>,
+        answer: &[u8],
+    ) {
+        let Some(listener) = &self.listener else {
+            return;
+        };
+        let named = match outcome {
+            Ok(Some(identity)) => Some((identity.pid, identity.generation)),
+            Ok(None) => None,
+            Err(_) => named_in_head(answer),
+        };
+        listener(&Asked {
+            began,
+            ended: Instant::now(),
+            is_slow,
+            failure: outcome.as_ref().err().cloned(),
+            by: named,
+        });
     }
 
     fn count(
@@ -414,6 +479,7 @@ impl Shared {
         &self,
         delay: Option<Duration>,
         sent: impl FnOnce(),
+        answer: &mut Vec<u8>,
     ) -> Result<Option<Identity>, (Failure, String)> {
         let at = |what: &'static str| {
             move |error: io::Error| (kind_of(&error), format!("{what}: {error}"))
@@ -431,7 +497,6 @@ impl Shared {
         socket.set_read_timeout(Some(limit)).map_err(at("read"))?;
 
         let deadline = Instant::now() + limit;
-        let mut answer = Vec::with_capacity(512);
         let mut buffer = [0; 512];
         loop {
             match socket.read(&mut buffer) {
@@ -439,7 +504,7 @@ impl Shared {
                 Ok(read) => answer.extend_from_slice(&buffer[..read]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The answer has come whole; how the connection ends is no loss.
-                Err(_) if is_complete(&answer) => break,
+                Err(_) if is_complete(answer) => break,
                 Err(error) => {
                     let (failure, text) = at("read")(error);
                     return Err((failure, format!("{text} after {} bytes", answer.len())));
@@ -449,8 +514,17 @@ impl Shared {
                 return Err((Failure::TimedOut, "the answer takes for ever".to_owned()));
             }
         }
-        read_answer(&answer)
+        read_answer(answer)
     }
+}
+
+/// What a service says at once of a request that it has taken, so that it is known in whose hands it was lost.
+fn named_in_head(answer: &[u8]) -> Option<(u32, Option<u32>)> {
+    let text = str::from_utf8(answer).ok()?;
+    let (_, rest) = text.split_once("X-Process: pid ")?;
+    let (named, _) = rest.split_once("\r\n")?;
+    let (pid, generation) = named.split_once(" generation ")?;
+    Some((pid.parse().ok()?, generation.parse().ok()))
 }
 
 /// Who answered: `pid 4242 generation 7` at the start of the body. Other services say nothing of the kind.

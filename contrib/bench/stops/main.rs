@@ -14,6 +14,8 @@ mod plan;
 #[allow(dead_code, reason = "the audit uses all of it")]
 #[path = "../programs.rs"]
 mod programs;
+#[path = "../../random.rs"]
+mod random;
 mod requests;
 mod service;
 #[path = "../../../tests/support/mod.rs"]
@@ -32,8 +34,9 @@ use std::{
 
 use clap::Parser;
 use nix::sys::signal::Signal;
-use plan::{Plan, Random};
+use plan::Plan;
 use programs::Programs;
+use random::Random;
 use service::Service;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -180,7 +183,7 @@ fn run(options: &Options) -> Outcome<ExitCode> {
 /// All trials of one supervisor, in a network of their own.
 fn campaign(kind: Kind, options: &Options, seed: u64) -> Row {
     let _network = network::isolate();
-    let mut random = Random::new(seed, kind);
+    let mut random = Random::new(seed, kind as u64);
     let plan = Plan::new(kind, options.restarts, options.stops, &mut random);
     let mut row = Row::new(kind);
     let mut service = Service::start(kind, options.rate, &plan, 0);

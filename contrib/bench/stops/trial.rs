@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    plan::{Moment, Plan, Random, Trial},
+    plan::{Moment, Plan, Trial},
+    random::Random,
     service::{LIMIT, Service, Version},
     verbs::Way,
 };
