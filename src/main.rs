@@ -24,6 +24,9 @@ mod listen;
 mod notify;
 mod predecessors;
 mod process;
+#[cfg(any(test, fuzzing))]
+#[path = "../contrib/fuzz/properties/mod.rs"]
+pub mod properties;
 mod ready;
 mod report;
 mod shell;
