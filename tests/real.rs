@@ -14,6 +14,7 @@ mod stage;
 mod support;
 
 mod another_service;
+mod attack;
 mod campaign;
 mod check;
 mod command_faults;
