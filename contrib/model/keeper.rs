@@ -3,28 +3,24 @@
 //!
 //! Everything that others could see, or find after its death, is an effect. A keeper may be KILLed after any of them.
 
-use crate::departure::Ending;
-use crate::generation::{Action, AttemptEnd, Event, Phase, Reception, Voice, Waits, Why, Wish};
+use crate::Rules;
+use crate::generation::{Action, AttemptEnd, Event, Phase, Reception, Voice, Waits, Why};
 use crate::world::{
     Attempt, Begun, Connection, Daemon, Entry, Keeper, Launcher, MOST, Mind, NOBODY, Older,
     Promise, State, Word, World, now,
 };
-use crate::{Rules, Supervisor};
-
-/// The status of a daemon in this model. No rule here depends on it.
-const ENDED: Ending = Ending::Exited(1);
 
 /// One keeper at work.
 pub(crate) struct Work<'a> {
-    rules: &'a Rules,
+    pub(crate) rules: &'a Rules,
     pub(crate) world: &'a mut World,
-    generation: usize,
+    pub(crate) generation: usize,
     /// It is KILLed after so many effects.
     fuse: Option<u8>,
     pub(crate) effects: u8,
-    dead: bool,
+    pub(crate) dead: bool,
     /// The older generation that its daemon has told by itself (R12).
-    told_by_daemon: Option<usize>,
+    pub(crate) told_by_daemon: Option<usize>,
 }
 
 impl<'a> Work<'a> {
@@ -46,7 +42,7 @@ impl<'a> Work<'a> {
     }
 
     /// Whether it lives to see it done.
-    fn does(&mut self) -> bool {
+    pub(crate) fn does(&mut self) -> bool {
         if self.dead {
             return false;
         }
@@ -60,7 +56,7 @@ impl<'a> Work<'a> {
     }
 
     /// Of a keeper that is dead by now nothing can be seen.
-    fn mind(&mut self) -> Option<&mut Mind> {
+    pub(crate) fn mind(&mut self) -> Option<&mut Mind> {
         if self.dead {
             return None;
         }
@@ -197,7 +193,7 @@ impl<'a> Work<'a> {
     }
 
     /// `relieve_holders`: we have their sockets.
-    fn relieve_holders(&mut self) {
+    pub(crate) fn relieve_holders(&mut self) {
         for number in 0..self.generation {
             let holds = self.older(number).is_some_and(|older| older.holds);
             if holds && self.does() {
@@ -285,7 +281,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn perform(&mut self, action: Action) {
+    pub(crate) fn perform(&mut self, action: Action) {
         let own = self.generation;
         match action {
             Action::Prepare => self.signal(own, Signal::Prepare),
@@ -326,7 +322,7 @@ impl<'a> Work<'a> {
     }
 
     /// `Keeper::dismiss`.
-    fn dismiss(&mut self) {
+    pub(crate) fn dismiss(&mut self) {
         let supervised = self
             .mind()
             .is_some_and(|mind| std::mem::take(&mut mind.supervised));
@@ -344,12 +340,12 @@ impl<'a> Work<'a> {
 
     // ---- commit.rs
 
-    fn may_write(&self) -> bool {
+    pub(crate) fn may_write(&self) -> bool {
         let own = self.generation as u8;
         !self.dead && self.world.lock.is_none_or(|holder| holder == own)
     }
 
-    fn take_the_place(&mut self) {
+    pub(crate) fn take_the_place(&mut self) {
         let own = self.generation;
         if !self.may_write() {
             return;
@@ -379,7 +375,7 @@ impl<'a> Work<'a> {
         self.mark_draining();
     }
 
-    fn mark_draining(&mut self) {
+    pub(crate) fn mark_draining(&mut self) {
         if !self.may_write() || !self.does() {
             return;
         }
@@ -395,7 +391,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn record_phase(&mut self) {
+    pub(crate) fn record_phase(&mut self) {
         let own = self.generation;
         let holds_lock = self.world.lock == Some(own as u8);
         let Some(mind) = self.mind() else { return };
@@ -421,7 +417,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn unname(&mut self) {
+    pub(crate) fn unname(&mut self) {
         let own = Some(self.generation as u8);
         if self.may_write() && self.world.pid_file == own && self.does() {
             self.world.pid_file = None;
@@ -429,7 +425,7 @@ impl<'a> Work<'a> {
     }
 
     /// `Keeper::forget`: who has gone, and for `own` this generation, too.
-    fn forget(&mut self, own: bool) {
+    pub(crate) fn forget(&mut self, own: bool) {
         if !self.may_write() || !self.does() {
             return;
         }
@@ -448,438 +444,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    // ---- src/predecessors
-
-    fn older(&mut self, number: usize) -> Option<Older> {
-        self.mind()?.older[number]
-    }
-
-    fn change(&mut self, number: usize, change: impl FnOnce(&mut Older)) {
-        if let Some(older) = self.mind().and_then(|mind| mind.older[number].as_mut()) {
-            change(older);
-        }
-    }
-
-    /// Puts a word on the line to an older generation's keeper; whether it lives.
-    fn say(&mut self, number: usize, word: Word) -> bool {
-        let own = self.generation;
-        let open = self
-            .older(number)
-            .is_some_and(|older| older.connection == Connection::Open);
-        let their = self.world.mind_mut(number).filter(|_| open);
-        let line = their.and_then(|mind| mind.newer[own].as_mut());
-        // A word that waits already says nothing new by being said again.
-        line.map(|line| {
-            if !line.words.contains(&word) {
-                line.words.push(word);
-            }
-        })
-        .is_some()
-    }
-
-    fn tell(&mut self, number: usize, word: Word, told: bool) {
-        if !self.does() {
-            return;
-        }
-        if !self.say(number, word) {
-            return self.do_it_ourselves(number, told);
-        }
-        self.change(number, |older| {
-            older.errand = Some(told);
-            older.state = State::Draining;
-        });
-    }
-
-    fn tell_of_succession(&mut self, number: usize) {
-        if self.does() {
-            self.say(number, Word::Commit { told: true });
-        }
-    }
-
-    fn stop_predecessors(&mut self) {
-        for number in 0..self.generation {
-            let Some(older) = self.older(number) else {
-                continue;
-            };
-            if older.dead {
-                continue;
-            }
-            if older.holds {
-                if self.does() {
-                    self.say(number, Word::End);
-                }
-                continue;
-            }
-            let drains = older.state == State::Draining;
-            self.tell(number, Word::End, older.errand.unwrap_or(drains));
-        }
-        self.mark_draining();
-    }
-
-    fn do_it_ourselves(&mut self, number: usize, told: bool) {
-        self.change(number, |older| {
-            older.kill_is_ours = true;
-            older.state = State::Draining;
-            older.errand = None;
-        });
-        if !told {
-            self.signal(number, Signal::Drain);
-        }
-    }
-
-    fn tell_attempt(&mut self, attempt: Attempt) {
-        for number in 0..self.generation {
-            let serves = self
-                .older(number)
-                .is_some_and(|one| !one.holds && !one.dead && one.state != State::Draining);
-            if serves && self.does() {
-                self.say(number, Word::Attempt(attempt));
-            }
-        }
-    }
-
-    /// `Predecessors::expire`: its keeper does not answer, or is lost.
-    pub(crate) fn do_errand(&mut self, number: usize) {
-        let Some(told) = self.older(number).and_then(|older| older.errand) else {
-            return;
-        };
-        // Should it wake up: the daemon has been told.
-        self.tell_of_succession(number);
-        self.do_it_ourselves(number, told);
-        self.mark_draining();
-    }
-
-    pub(crate) fn kill_older(&mut self, number: usize) {
-        self.change(number, |older| older.kill_is_ours = false);
-        self.signal(number, Signal::Kill);
-    }
-
-    /// What an older keeper says of itself.
-    pub(crate) fn hear(&mut self, number: usize) {
-        let Some((phase, assumed, ready)) = self.world.mind(number).map(|their| {
-            let entry = their.entry();
-            (their.phase, entry.assumed, their.said_ready)
-        }) else {
-            return;
-        };
-        let before = self.mind().is_some_and(|mind| mind.any_serves());
-        let drains = matches!(
-            phase,
-            Phase::Draining { .. }
-                | Phase::Stopping { .. }
-                | Phase::Killing { .. }
-                | Phase::Lingering { .. }
-        );
-        let holds = matches!(phase, Phase::Holding { .. });
-        let does_so = drains
-            && self
-                .older(number)
-                .is_some_and(|older| older.errand.is_some());
-        self.change(number, |older| {
-            if drains {
-                older.errand = None;
-                older.kill_is_ours = false;
-                older.state = State::Draining;
-            } else if older.state != State::Draining {
-                older.state = if ready { State::Ready } else { State::Starting };
-            }
-            older.assumed &= assumed;
-            older.holds |= holds;
-        });
-        if does_so {
-            self.mark_draining();
-        }
-        if holds {
-            self.relieve_holders();
-        }
-        let one_is_ready = self.mind().is_some_and(|mind| {
-            mind.serving()
-                .any(|one| one.state == State::Ready && !one.assumed)
-        });
-        if one_is_ready {
-            self.apply(Event::PredecessorReady);
-        }
-        self.served(before);
-    }
-
-    /// The end of the connection to an older keeper.
-    pub(crate) fn hear_loss(&mut self, number: usize) {
-        let lives = self.world.generations[number].daemon.is_alive();
-        self.change(number, |older| older.connection = Connection::None);
-        let Some(older) = self.older(number) else {
-            return;
-        };
-        if older.holds {
-            if let Some(mind) = self.mind() {
-                mind.older[number] = None;
-            }
-        } else if lives && !older.dead {
-            if let Some(told) = older.errand {
-                self.do_it_ourselves(number, told);
-            } else if older.state == State::Draining {
-                self.change(number, |older| older.kill_is_ours = true);
-            }
-        }
-        self.last_one_gone();
-    }
-
-    pub(crate) fn see_end_of(&mut self, number: usize) {
-        let before = self.mind().is_some_and(|mind| mind.any_serves());
-        self.change(number, |older| {
-            older.dead = true;
-            older.kill_is_ours = false;
-            older.errand = None;
-        });
-        if self.world.lock == Some(self.generation as u8) || self.phase() == Phase::Gone {
-            self.forget(false);
-        }
-        self.served(before);
-    }
-
-    pub(crate) fn let_go_of(&mut self, number: usize) {
-        if let Some(mind) = self.mind() {
-            mind.older[number] = None;
-        }
-        if self.world.lock == Some(self.generation as u8) || self.phase() == Phase::Gone {
-            self.forget(false);
-        }
-        self.last_one_gone();
-    }
-
-    fn served(&mut self, before: bool) {
-        if before && !self.mind().is_some_and(|mind| mind.any_serves()) {
-            self.apply(Event::PredecessorsGone);
-        }
-        self.last_one_gone();
-    }
-
-    /// The end of `Keeper::act`.
-    pub(crate) fn last_one_gone(&mut self) {
-        let none = self
-            .mind()
-            .is_some_and(|mind| mind.older.iter().all(Option::is_none));
-        if none {
-            self.apply(Event::LastOneGone);
-        }
-    }
-
-    // ---- control.rs
-
-    /// The next word of a successor's keeper, or its end.
-    pub(crate) fn hear_successor(&mut self, number: usize) {
-        let Some(mind) = self.mind() else { return };
-        let Some(line) = &mut mind.newer[number] else {
-            return;
-        };
-        let supervised = mind.supervised;
-        if line.words.is_empty() {
-            let attempt = line.attempt;
-            mind.newer[number] = None;
-            if supervised || mind.has_successor() {
-                return;
-            }
-            let another = match attempt {
-                Some(Attempt::Failed) => true,
-                Some(Attempt::Withdrawn { explicit }) => explicit,
-                None => false,
-            };
-            self.apply(Event::SuccessorLost { another });
-            return self.last_one_gone();
-        }
-        match line.words.remove(0) {
-            Word::Attach => {
-                line.attached = true;
-                self.apply(Event::SuccessorAttached);
-            }
-            Word::Attempt(attempt) => line.attempt = Some(attempt),
-            Word::Commit { .. } | Word::End if supervised => {}
-            Word::Commit { told } => self.apply(Event::Superseded { told }),
-            Word::End => self.apply(Event::Stop {
-                within: self.rules.policy.stop_timeout,
-            }),
-        }
-        self.last_one_gone();
-    }
-
-    // ---- wake.rs
-
-    pub(crate) fn hear_end(&mut self) {
-        let sockets = self.rules.sockets;
-        let Some(mind) = self.mind() else { return };
-        mind.reaped = true;
-        let leaves_sockets = sockets && !mind.any_serves();
-        self.apply(Event::DaemonEnded {
-            ending: ENDED,
-            leaves_sockets,
-        });
-        // Where a successor has the lock it will see to that.
-        if self.may_write() && self.world.pid_file == Some(self.generation as u8) {
-            self.world.breaks(Promise::NoStrangerIsNamed);
-        }
-        self.last_one_gone();
-    }
-
-    pub(crate) fn hear_ready(&mut self, voice: Voice, told: Option<usize>) {
-        self.world.generations[self.generation].was_ready = true;
-        if let Some(mind) = self.mind() {
-            mind.said_ready = true;
-        }
-        if let Some(older) = told {
-            // R12: the daemon tells its predecessor itself, and then says that it is ready.
-            self.world.signal(older, Signal::Drain);
-            self.told_by_daemon = told;
-        }
-        self.apply(Event::Ready(voice));
-        self.last_one_gone();
-    }
-
-    pub(crate) fn hear_prepared(&mut self) {
-        self.apply(Event::Prepared);
-        self.last_one_gone();
-    }
-
-    pub(crate) fn see_directory_gone(&mut self) {
-        self.apply(Event::DirectoryGone);
-    }
-
-    /// `seamless-run restart` (`asked_to_restart`, `restart_if`): only where somebody would start a successor.
-    pub(crate) fn asked_to_restart(&mut self, reception: Reception) {
-        let asks_first = matches!(
-            self.phase(),
-            Phase::Starting { .. }
-                | Phase::Serving { .. }
-                | Phase::Preparing { .. }
-                | Phase::Parting { .. }
-        );
-        let detached = matches!(self.phase(), Phase::Standby { .. } | Phase::Holding { .. });
-        let known = self.rules.supervisor != Supervisor::Unreadable;
-        let refused = asks_first && known && !self.world.wanted;
-        if !refused && (asks_first || detached) {
-            self.apply(Event::Restart {
-                reception,
-                explicit: true,
-            });
-        }
-        self.last_one_gone();
-    }
-
-    /// A TERM from the supervisor (`wish.rs`).
-    pub(crate) fn hear_term(&mut self, reception: Reception) {
-        let wanted = self.world.wanted;
-        let readable = self.rules.supervisor;
-        let restart = Event::Restart {
-            reception,
-            explicit: false,
-        };
-        match readable {
-            Supervisor::Readable if wanted => self.apply(restart),
-            Supervisor::Readable => self.stop(),
-            Supervisor::Unreadable => self.apply(restart),
-            Supervisor::Late => {
-                let serves = matches!(self.phase(), Phase::Serving { .. });
-                if let Some(mind) = self.mind() {
-                    mind.unclear = true;
-                }
-                if serves {
-                    self.apply(restart);
-                }
-                return self.last_one_gone();
-            }
-        }
-        self.deal_with_term();
-        self.last_one_gone();
-    }
-
-    /// The supervisor's wish has settled.
-    pub(crate) fn settle(&mut self, reception: Reception) {
-        if let Some(mind) = self.mind() {
-            mind.unclear = false;
-        }
-        if self.world.wanted {
-            self.apply(Event::Restart {
-                reception,
-                explicit: false,
-            });
-        } else {
-            self.stop();
-        }
-        self.deal_with_term();
-        self.last_one_gone();
-    }
-
-    /// `Word::Handled`: the launcher listens to the next one.
-    fn deal_with_term(&mut self) {
-        if !self.dead {
-            let launcher = &mut self.world.generations[self.generation].launcher;
-            if let Launcher::Lives { term, .. } = launcher {
-                *term = false;
-            }
-        }
-    }
-
-    pub(crate) fn stop(&mut self) {
-        self.apply(Event::Stop {
-            within: self.rules.policy.stop_timeout,
-        });
-    }
-
-    pub(crate) fn hear_wish(&mut self) {
-        if let Some(mind) = self.mind() {
-            mind.asked = false;
-        }
-        let wish = match (self.rules.supervisor, self.world.wanted) {
-            (Supervisor::Unreadable, _) => Wish::Unknown,
-            (_, true) => Wish::Up,
-            (_, false) => Wish::Down,
-        };
-        if matches!(self.phase(), Phase::Parting { .. }) {
-            self.apply(Event::Wish(wish));
-        }
-        self.last_one_gone();
-    }
-
-    /// In standby it looks for itself.
-    pub(crate) fn look(&mut self) {
-        let wish = if self.world.wanted {
-            Wish::Up
-        } else {
-            Wish::Down
-        };
-        self.apply(Event::Wish(wish));
-        self.last_one_gone();
-    }
-
-    pub(crate) fn hear_launcher_lost(&mut self, reception: Reception, orphaned: bool) {
-        if orphaned {
-            self.apply(Event::Orphaned(reception));
-        } else {
-            if let Some(mind) = self.mind() {
-                mind.supervised = false;
-                mind.unclear = false;
-            }
-            self.apply(Event::LauncherLost(reception));
-        }
-        self.last_one_gone();
-    }
-
-    pub(crate) fn hear_deadline(&mut self) {
-        let phase = self.phase();
-        let own = self.generation;
-        match phase {
-            // R16: nobody has come, and nothing can say whether anybody will.
-            Phase::Standby { .. } => self.world.generations[own].may_end = true,
-            Phase::Starting { waits, .. }
-                if waits.ahead().is_some_and(|(what, _)| what == "commit") =>
-            {
-                self.world.generations[own].was_ready = true;
-            }
-            _ => {}
-        }
-        self.apply(Event::Deadline);
-        self.last_one_gone();
-    }
-
-    fn signal(&mut self, number: usize, signal: Signal) {
+    pub(crate) fn signal(&mut self, number: usize, signal: Signal) {
         let own = number == self.generation;
         let reaped = own && self.mind().is_some_and(|mind| mind.reaped);
         if !self.does() {

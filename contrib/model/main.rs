@@ -16,6 +16,7 @@ mod generation;
 mod keeper;
 mod moves;
 mod mutations;
+mod predecessors;
 mod promises;
 #[path = "../../src/signals.rs"]
 #[expect(dead_code, reason = "the program's own, whole")]
@@ -23,6 +24,7 @@ mod signals;
 #[path = "../../src/sys.rs"]
 #[expect(dead_code, reason = "the program's own, whole")]
 mod sys;
+mod wake;
 mod words;
 mod world;
 
