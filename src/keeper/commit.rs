@@ -186,8 +186,9 @@ impl Keeper {
     pub(super) fn leave_out(&self, numbers: &[u32]) -> Result<Option<()>> {
         self.with_lock(|keeper, lock| {
             let mut record = keeper.record_now()?;
-            let left_out = |entry: &Entry| numbers.contains(&entry.number);
-            record.generations.retain(|entry| !left_out(entry));
+            record
+                .generations
+                .retain(|entry| !numbers.contains(&entry.number));
             keeper.files.write_record(lock, &record)
         })
     }
