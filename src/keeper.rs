@@ -26,6 +26,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use self::commands::Commands;
+use crate::changes;
 use crate::cli::Service;
 use crate::clock::Clock;
 use crate::control::wire::Failure;
@@ -45,6 +46,7 @@ use crate::ready::{PidFileWatch, Readiness, When};
 use crate::report::{Report, cause, complain};
 use crate::signals::{self, Signal};
 use crate::supervisor::{Supervisor, Wishes};
+use crate::sys;
 
 /// The seed's timer: so long a life is taken for readiness where nothing else is to be had (R13).
 const LIFE_THAT_COUNTS: Duration = Duration::from_secs(10);
@@ -188,6 +190,9 @@ struct Keeper {
 
 impl Keeper {
     /// From nothing to a daemon that runs. An error here leaves nothing behind.
+    ///
+    /// What it has on the stack goes before the keeper's life begins.
+    #[inline(never)]
     fn begin(
         service: Service,
         link: &mut Link,
@@ -200,14 +205,12 @@ impl Keeper {
         let Claim { lock, mut record } = files.claim(&report)?;
         let number = record.last;
         let notify = NotifySocket::open().context("cannot open a notify socket")?;
-        let pid_file_watch = PidFileWatch::open(&files)
-            .inspect_err(|errno| {
-                report.warn(&format!(
-                    "cannot watch the PID file: {}; a daemon that says started by it will not be heard",
-                    errno.desc()
-                ));
-            })
-            .ok();
+        let pid_file_watch = PidFileWatch::open(&files).inspect_err(|error| {
+            report.warn(&format!(
+                "cannot watch the PID file: {}; a daemon that says started by it will not be heard",
+                cause(error)
+            ));
+        });
         let signals = signals_of(&service)?;
         let limits = limits_of(&service);
         let mut predecessors = Predecessors::attach(&record, &files, number, limits, &report)?;
@@ -323,7 +326,7 @@ impl Keeper {
             named,
             readiness: Some(readiness),
             commands,
-            pid_file_watch,
+            pid_file_watch: pid_file_watch.ok(),
             notify,
             listener,
             signals,
@@ -354,6 +357,7 @@ impl Keeper {
         }
         self.report_trouble();
         self.settle(link);
+        self.files.warn_of_other_hands(&self.report);
         if let Some(line) = before {
             self.report.note(&self.words_before_start(&line));
             let begun = self.begin_before_start(&line);
@@ -384,6 +388,9 @@ impl Keeper {
         keep.extend(self.readiness.iter().flat_map(Readiness::descriptors));
         keep.extend(self.commands.descriptors());
         keep.extend(self.wishes.descriptors());
+        let watched = self.pid_file_watch.iter();
+        keep.extend(watched.flat_map(PidFileWatch::descriptors));
+        keep.extend(self.directory_watch.iter().map(AsFd::as_fd));
         keep.extend(self.sockets.descriptors());
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
         if let Err(error) = inherited::let_go(&keep) {
@@ -418,6 +425,7 @@ impl Keeper {
         let until = deadline.map(|deadline| self.clock.real(deadline));
         let mut sources = self.sources();
         sources.extend(link.to_watch());
+        sys::return_stack();
         events::wait(&sources, room, until);
         self.clock.waited(deadline);
     }
@@ -442,8 +450,6 @@ impl Keeper {
         sources.extend(self.daemon.end());
         sources.extend(self.readiness.iter().flat_map(Readiness::to_watch));
         sources.extend(self.commands.to_watch());
-        sources.extend(self.pid_file_watch.as_ref().map(AsFd::as_fd));
-        sources.extend(self.directory_watch.as_ref().map(AsFd::as_fd));
         sources.extend(self.wishes.to_watch());
         sources.extend(self.predecessors.to_watch());
         sources.extend(self.callers.to_watch());
@@ -539,12 +545,15 @@ fn become_keeper(service: &Service) -> Result<(Report, Identity)> {
     nix::unistd::setsid().context("cannot make a session")?;
     nix::sys::prctl::set_name(c"seamless-keeper").context("cannot name the keeper")?;
     let report = Report::new(service.name.clone(), service.volume);
-    Ok((report, Identity::of_this_process()?))
+    let identity = Identity::of(std::process::id() as i32);
+    let identity = identity.context("cannot read the keeper's start time in /proc")?;
+    Ok((report, identity))
 }
 
 fn signals_of(service: &Service) -> Result<SignalFd> {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let wanted = signals::set_of([Signal::CHLD, Signal::TERM, service.detach_signal]);
+    let own = [Signal::CHLD, Signal::TERM, service.detach_signal];
+    let wanted = signals::set_of(own.into_iter().chain(changes::signals()));
     SignalFd::with_flags(&wanted, flags).context("cannot make a signalfd")
 }
 

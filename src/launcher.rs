@@ -65,7 +65,9 @@ fn launch(service: Service) -> Result<Ending> {
     };
     let upstream = Upstream::find(service.notification)?;
     let comes_back = service.meanings.of(Signal::TERM) == Meaning::Restart;
-    let supervisor = Supervisor::find(comes_back);
+    let parent = process::parent_of_this_process();
+    let name = parent.as_ref().map_or("", |(_, name)| name);
+    let supervisor = Supervisor::find(comes_back, name);
     let mask = inherited::block_signals()?;
     let inherited = Inheritance {
         mask,
@@ -80,7 +82,7 @@ fn launch(service: Service) -> Result<Ending> {
     // Before the fork: a launcher that is KILLed right after it could not be looked at any more.
     let kin = Kin {
         launcher: Identity::of_this_process()?,
-        supervisor: process::parent_of_this_process(),
+        supervisor: parent.map(|(parent, _)| parent),
     };
     match sys::fork().context("cannot fork")? {
         ForkResult::Child => {
@@ -186,6 +188,7 @@ impl Launcher {
             Some(_) => PollTimeout::try_from(FAREWELL).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,
         };
+        sys::return_stack();
         // Whatever comes of it, everything is read anew.
         poll_or_pause(&mut sources, timeout);
     }

@@ -6,6 +6,7 @@
 //! them, the daemon and the files.
 
 mod ancillary;
+mod changes;
 mod check;
 mod child;
 mod cli;
@@ -39,6 +40,12 @@ use std::io::Write;
 
 use cli::{Invocation, Refusal};
 use departure::{Ending, depart};
+
+/// musl's own takes a page or more for each size of what is asked for, and returns to the kernel what is
+/// wanted again a moment later (docs/weight.md).
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().collect();

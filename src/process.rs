@@ -8,14 +8,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
-use rustix::io::Errno;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::signals::Signal;
 use crate::sys;
+
+/// As many may there be on a busy machine.
+const MANY: i32 = 4096;
 
 /// A process for all of this boot: its PID and when it started, in clock ticks since boot (field
 /// 22 of `/proc/PID/stat`).
@@ -36,11 +40,19 @@ impl Identity {
     /// This process's own, and with it the proof that `/proc` shows our PIDs.
     pub(crate) fn of_this_process() -> Result<Identity> {
         let own = std::process::id() as i32;
-        let shown = fs::read_link("/proc/self").context("cannot read /proc/self")?;
-        if shown.as_os_str().to_str() != Some(&own.to_string()) {
+        let shown = Stat::at("/proc/self").map_err(|error| {
+            anyhow!(
+                "cannot read /proc/self/stat: {}",
+                crate::report::cause(&error)
+            )
+        })?;
+        if shown.pid != own {
             bail!("/proc belongs to another PID namespace; mount it anew in this one");
         }
-        Identity::of(own).context("cannot read this process's start time in /proc")
+        Ok(Identity {
+            pid: own,
+            start: shown.start,
+        })
     }
 
     /// `PID:START`, as the record has it.
@@ -153,6 +165,8 @@ impl AsFd for Process {
 /// What we read of `/proc/PID/stat`; proc(5).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
+    pid: i32,
+    name: String,
     pub(crate) state: u8,
     pub(crate) parent: i32,
     pub(crate) group: i32,
@@ -166,17 +180,22 @@ impl Stat {
     }
 
     fn at(place: &str) -> io::Result<Stat> {
-        let text = fs::read(format!("{place}/stat"))?;
+        let text = read(&format!("{place}/stat"))?;
         Stat::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// The second field is the program's name in parentheses, which may hold anything, spaces and
     /// parentheses too; the last `)` ends it.
     pub(crate) fn parse(text: &[u8]) -> Option<Stat> {
+        let begin = text.iter().position(|byte| *byte == b'(')?;
         let end = text.iter().rposition(|byte| *byte == b')')?;
+        let pid = std::str::from_utf8(&text[..begin]).ok()?.trim();
+        let name = text.get(begin + 1..end)?;
         let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         Some(Stat {
+            pid: pid.parse().ok()?,
+            name: String::from_utf8_lossy(name).into_owned(),
             state: *fields.first()?.as_bytes().first()?,
             parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
@@ -210,12 +229,12 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn of(pid: i32) -> io::Result<Status> {
         // The name in it is any bytes that the process likes.
-        let text = fs::read(format!("/proc/{pid}/status"))?;
+        let text = read(&format!("/proc/{pid}/status"))?;
         Ok(Status::parse(&String::from_utf8_lossy(&text)))
     }
 
     pub(crate) fn of_thread(pid: i32, thread: i32) -> io::Result<Status> {
-        let text = fs::read(format!("/proc/{pid}/task/{thread}/status"))?;
+        let text = read(&format!("/proc/{pid}/task/{thread}/status"))?;
         Ok(Status::parse(&String::from_utf8_lossy(&text)))
     }
 
@@ -286,18 +305,24 @@ impl AsFd for View {
     }
 }
 
-/// What `/proc` says is made when it is read from its beginning.
+/// What a file of `/proc` says.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    read_anew(&File::open(path)?)
+}
+
+/// It is made when it is read from its beginning, and has no size before: std, which asks for one, would
+/// read in small bites.
 fn read_anew(file: &File) -> io::Result<Vec<u8>> {
-    let mut text = vec![0; 1 << 14];
-    let mut length = 0;
+    let mut text = Vec::with_capacity(1 << 10);
     loop {
-        match file.read_at(&mut text[length..], length as u64)? {
-            0 => break,
-            more => length += more,
+        if text.len() == text.capacity() {
+            text.reserve(text.len());
+        }
+        let begin = text.len() as u64;
+        if pread(file, spare_capacity(&mut text), begin)? == 0 {
+            return Ok(text);
         }
     }
-    text.truncate(length);
-    Ok(text)
 }
 
 /// Where it can be looked at: one whose first thread has ended shows nothing of itself there, and all of it at
@@ -409,16 +434,17 @@ pub(crate) fn own_sockets() -> Vec<u64> {
     links.filter_map(number).collect()
 }
 
-/// The name that the kernel has for a process, of 15 bytes at most; `comm` in proc(5).
+/// The name that the kernel has for a process, of 15 bytes at most.
 pub(crate) fn name_of(pid: i32) -> io::Result<String> {
-    let name = fs::read(format!("/proc/{pid}/comm"))?;
-    Ok(String::from_utf8_lossy(&name).trim_end().to_owned())
+    Ok(Stat::of(pid)?.name)
 }
 
-/// Whoever started this process, if it can be seen.
-pub(crate) fn parent_of_this_process() -> Option<Identity> {
-    let parent = nix::unistd::getppid().as_raw();
-    (parent > 0).then(|| Identity::of(parent).ok()).flatten()
+/// Whoever started this process, and the name that the kernel has for it, if it can be seen.
+pub(crate) fn parent_of_this_process() -> Option<(Identity, String)> {
+    let pid = nix::unistd::getppid().as_raw();
+    let stat = (pid > 0).then(|| Stat::of(pid).ok()).flatten()?;
+    let start = stat.start;
+    Some((Identity { pid, start }, stat.name))
 }
 
 /// Whether a process no longer has the parent that it had at its start (R19). Where that was none
@@ -454,10 +480,30 @@ fn members_of(group: i32) -> Vec<Process> {
 }
 
 /// Processes with such an environment, its entries being `NAME=value`.
-pub(crate) fn with_environment(is_meant: impl Fn(&[&[u8]]) -> bool) -> Vec<i32> {
+fn with_environment(is_meant: impl Fn(&[&[u8]]) -> bool) -> Vec<i32> {
     all()
         .filter(|pid| has_environment(*pid, &is_meant))
         .collect()
+}
+
+/// The same, of those that were started after `first`, whose PID is still its own.
+pub(crate) fn younger_with_environment(
+    first: i32,
+    is_meant: impl Fn(&[&[u8]]) -> bool,
+) -> Vec<i32> {
+    match last_pid() {
+        // Hardly any, on a machine with any number of them; unless the numbers have begun anew.
+        Some(last) if (first..first.saturating_add(MANY)).contains(&last) => (first..=last)
+            .filter(|pid| has_environment(*pid, &is_meant))
+            .collect(),
+        _ => with_environment(is_meant),
+    }
+}
+
+/// The last number that was given to a process or thread; proc_loadavg(5).
+fn last_pid() -> Option<i32> {
+    let text = String::from_utf8(read("/proc/loadavg").ok()?).ok()?;
+    text.split_ascii_whitespace().last()?.parse().ok()
 }
 
 /// KILLs them.
@@ -474,15 +520,15 @@ pub(crate) fn kill_with_environment(is_meant: impl Fn(&[&[u8]]) -> bool) {
 }
 
 fn has_environment(pid: i32, is_meant: impl Fn(&[&[u8]]) -> bool) -> bool {
-    let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let text = read(&format!("/proc/{pid}/environ")).unwrap_or_default();
     let entries: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
     is_meant(&entries)
 }
 
 /// This boot's id: PIDs and start times mean nothing beyond it.
 pub(crate) fn boot_id() -> io::Result<String> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(text.trim().to_owned())
+    let text = read("/proc/sys/kernel/random/boot_id")?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -493,6 +539,8 @@ mod tests {
     fn a_name_with_parentheses_and_spaces_does_not_mislead() {
         let text = b"42 (a) 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 88123 1 2";
         let expected = Stat {
+            pid: 42,
+            name: "a) 1 (b".to_owned(),
             state: b'S',
             parent: 7,
             group: 42,

@@ -22,6 +22,9 @@ impl Signal {
     pub(crate) const STOP: Signal = Signal(Standard::SIGSTOP as i32);
     pub(crate) const TSTP: Signal = Signal(Standard::SIGTSTP as i32);
     pub(crate) const FPE: Signal = Signal(Standard::SIGFPE as i32);
+    pub(crate) const IO: Signal = Signal(Standard::SIGIO as i32);
+    pub(crate) const URG: Signal = Signal(Standard::SIGURG as i32);
+    pub(crate) const WINCH: Signal = Signal(Standard::SIGWINCH as i32);
 
     pub(crate) fn from_number(number: i32) -> Option<Signal> {
         let known =

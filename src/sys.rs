@@ -95,6 +95,23 @@ pub(crate) fn restore_what_was_found() {
     }
 }
 
+/// Gives the kernel back what deeper calls have left of the stack: some 40 kB after a start, which would stay
+/// with the process for years. To be called where it is shallow.
+pub(crate) fn return_stack() {
+    const DEPTH: usize = 1 << 18;
+    // SAFETY: it returns a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = usize::try_from(page).unwrap_or(DEPTH);
+    let mark = 0u8;
+    let end = (&raw const mark).addr() / page * page - page;
+    let begin = std::ptr::without_provenance_mut(end - DEPTH);
+    // SAFETY: a page or more below the frame of this function there is nothing that anybody reads before he
+    // has written it: no frame, no red zone (128 bytes on x86-64), and no signal is caught. Nothing else
+    // is mapped so near to a stack: the kernel keeps a gap of 1 MiB below it (stack_guard_gap). Where
+    // nothing is mapped, the call has nothing to do, and says so.
+    unsafe { libc::madvise(begin, DEPTH, libc::MADV_DONTNEED) };
+}
+
 /// Whether that number is an open descriptor.
 pub(crate) fn is_open(descriptor: RawFd) -> bool {
     // SAFETY: F_GETFD reads one flag of a descriptor; a closed one is the answer EBADF.
@@ -236,6 +253,20 @@ pub(crate) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> SigSet {
 /// The real-time signals that a program may use, as the C library has it: `SIGRTMIN..=SIGRTMAX`.
 pub(crate) fn real_time_signals() -> std::ops::RangeInclusive<i32> {
     libc::SIGRTMIN()..=libc::SIGRTMAX()
+}
+
+/// `F_NOTIFY` of `fcntl(2)`: from now on this process gets the signal when something of that kind happens in
+/// the directory, as long as the descriptor is open.
+pub(crate) fn tell_of_changes(directory: BorrowedFd<'_>, what: u32, signal: i32) -> io::Result<()> {
+    /// fcntl(2); the libc crate lacks it.
+    const F_SETSIG: libc::c_int = 10;
+    let directory = directory.as_raw_fd();
+    // SAFETY: both take a number, and change what the kernel does about this open directory. The signal runs
+    // no code of ours: none of those that we read from a signalfd is ever caught.
+    unsafe {
+        check(libc::fcntl(directory, F_SETSIG, signal))?;
+        check(libc::fcntl(directory, libc::F_NOTIFY, what as libc::c_long))
+    }
 }
 
 /// `close_range(2)`: closes every descriptor from 3 on but those to keep (R2).

@@ -101,28 +101,6 @@ impl Place {
     }
 }
 
-/// `fs.inotify.max_user_instances` is for all of root's processes on the machine.
-#[test]
-fn without_inotify_a_stop_between_two_attempts_is_seen() {
-    let place = Place::new();
-    let none = r#"echo 0 >/proc/sys/user/max_inotify_instances; exec "$0" "$@""#;
-    tool("unshare", "util-linux");
-    let argv = ["unshare", "--user", "--map-root-user", "sh", "-c", none].map(str::to_owned);
-    let argv = argv
-        .into_iter()
-        .chain(place.launcher(&["--orphan-timeout", NEVER]));
-    let service = place.service(argv).finish(place.finish());
-    let supervisor = Runit::start(&place.stage.scratch, &place.stage.log, &service);
-    let daemon = place.wait_started();
-    place.deploy_a_crash();
-    supervisor.term().expect_success();
-    place.stage.log.wait_for("finish waits");
-    supervisor.sv(&["-w", "0", "down"]).finish();
-    place.stage.log.wait_for("wants the service down");
-    place.stage.log.wait_for(&format!("{daemon} got TERM"));
-    process::wait_exit(daemon);
-}
-
 /// One runsv supervises both, and each has a wish of its own.
 #[test]
 fn the_log_service_is_judged_by_its_own_wish() {

@@ -1,8 +1,12 @@
 //! In whose hands a directory is: who may give another one its name (R18).
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::libc;
 
 /// A directory on the way to ours in which somebody else than root may rename what lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +27,25 @@ impl Hand {
 /// The directory itself and those above it, the nearest first: by the name that was typed, and by the one
 /// without symbolic links.
 pub(crate) fn hands_on(directory: &Path) -> Vec<Hand> {
-    let real = fs::canonicalize(directory).unwrap_or_default();
+    let real = real(directory).unwrap_or_default();
     let mut hands: Vec<Hand> = Vec::new();
-    for path in directory.ancestors().chain(real.ancestors()) {
+    let others = real.ancestors().filter(|_| real != directory);
+    for path in directory.ancestors().chain(others) {
         let known = hands.iter().any(|hand| hand.path == path);
         let found = fs::symlink_metadata(path).ok().filter(|_| !known);
         hands.extend(found.and_then(|found| hand(path, &found)));
     }
     hands
+}
+
+/// Without symbolic links: by what the kernel calls it, for realpath(3) takes 8 kB of memory for good.
+fn real(directory: &Path) -> io::Result<PathBuf> {
+    let mut options = File::options();
+    options
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+    let directory = options.open(directory)?;
+    fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
 fn hand(path: &Path, found: &fs::Metadata) -> Option<Hand> {

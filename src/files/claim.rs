@@ -46,7 +46,6 @@ impl Files {
                 self.lock.display()
             ),
         };
-        self.warn_of_other_hands(report);
         let mut record = match self.read_record() {
             Ok(record) => record,
             Err(disbelief) => {
@@ -69,7 +68,7 @@ impl Files {
     }
 
     /// A start cannot know whether the directory is the one that it was at the last.
-    fn warn_of_other_hands(&self, report: &Report) {
+    pub(crate) fn warn_of_other_hands(&self, report: &Report) {
         let own = nix::unistd::geteuid().as_raw();
         let mut hands = hands_on(self.directory()).into_iter();
         if let Some(Hand {

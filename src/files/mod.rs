@@ -9,13 +9,14 @@ mod lock;
 pub(crate) mod pid_file;
 mod record;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc;
+use tempfile::TempPath;
 
 use crate::control::{self, Connection, Listener, Unreachable};
 use crate::report::cause;
@@ -169,23 +170,17 @@ impl Files {
 /// somebody planted there is replaced, not followed.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let write = || -> io::Result<()> {
-        let (directory, name) = (path.parent(), path.file_name());
-        let (Some(directory), Some(name)) = (directory, name) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
         // Of a fixed name: what a KILLed writer left there is replaced, and does not pile up.
-        remove_file(&new(path))?;
-        let mut beside = name.to_owned();
-        beside.push(NEW);
-        let mut file = tempfile::Builder::new()
-            .prefix(&beside)
-            .rand_bytes(0)
-            .tempfile_in(directory)?;
+        let beside = new(path);
+        remove_file(&beside)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&beside)?;
+        let beside = TempPath::try_from_path(beside)?;
         file.write_all(text.as_bytes())?;
         // Not by the mode at creation: the umask is the daemon's, and may be anything.
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.persist(path)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        beside.persist(path)?;
         Ok(())
     };
     write().map_err(|error| anyhow!("cannot write {}: {}", path.display(), cause(&error)))
@@ -213,7 +208,7 @@ fn new(path: &Path) -> PathBuf {
 const NEW: &str = ".new";
 
 /// Opens a file that somebody else may have planted: no link is followed, no FIFO waited for.
-fn open_suspiciously(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
+fn open_suspiciously(options: &mut OpenOptions, path: &Path) -> io::Result<fs::File> {
     options
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Keeper;
 use super::wake::AT_ONCE;
+use crate::changes::Changes;
 use crate::control::wire::{Failure, State};
 use crate::control::{Accepted, Attempt, Deadline, Id, Message, Role, Standing};
 use crate::departure::Ending;
@@ -13,6 +14,7 @@ use crate::generation::{AttemptEnd, Event, Patience, Phase, Why};
 use crate::link::Link;
 use crate::predecessors::News;
 use crate::process;
+use crate::report::cause;
 
 /// Generations in one state, the newest ones; and characters of what one of them says.
 const MOST: usize = 64;
@@ -61,7 +63,7 @@ impl Keeper {
             if !failed {
                 self.report.warn(&format!(
                     "cannot answer callers at the control socket: {}; they are turned away",
-                    crate::report::cause(&error)
+                    cause(&error)
                 ));
             }
             if self.deaf_until.is_some() {
@@ -200,19 +202,17 @@ impl Keeper {
         } else if self.directory_watch.is_none() {
             match DirectoryWatch::open(&self.files) {
                 Ok(watch) => self.directory_watch = Some(watch),
-                Err(errno) => self.report.warn(&format!(
+                Err(error) => self.report.warn(&format!(
                     "cannot watch {}: {}; its end would not be seen",
                     self.files.directory().display(),
-                    errno.desc()
+                    cause(&error)
                 )),
             }
         }
     }
 
-    pub(super) fn directory_has_gone(&mut self) -> bool {
-        let watch = self.directory_watch.as_mut();
-        let removed = watch.map(DirectoryWatch::was_removed);
-        removed.is_some_and(|removed| removed || !self.can_be_found())
+    pub(super) fn directory_has_gone(&self, changes: Changes) -> bool {
+        changes.removal && self.directory_watch.is_some() && !self.can_be_found()
     }
 
     /// Whether the directory is there in which we have our files, and not another one (R16).

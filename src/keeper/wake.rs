@@ -2,6 +2,7 @@
 
 use super::Keeper;
 use super::wish::meaning_by;
+use crate::changes::Changes;
 use crate::control::{Attempt, Heard as HeardFromCaller, Id, Message as Request};
 use crate::departure::Ending;
 use crate::generation::{Event, Voice, Wish};
@@ -65,7 +66,9 @@ impl Keeper {
         for (sender, messages) in strangers.all() {
             self.report_refused(sender, messages);
         }
+        let mut changes = Changes::default();
         while let Ok(Some(info)) = self.signals.read_signal() {
+            changes.hear(info.ssi_signo as i32);
             // The kernel's own CHLD says nothing; one from anyone else is ignored (R7).
             let by_daemon = info.ssi_code <= 0 && info.ssi_pid as i32 == self.daemon.pid();
             let answers = info.ssi_signo as i32 == self.service.detach_signal.number();
@@ -103,7 +106,7 @@ impl Keeper {
         wake.named = self
             .pid_file_watch
             .as_mut()
-            .and_then(|watch| watch.look(daemon));
+            .and_then(|watch| watch.look(changes, daemon));
         wake.before_start = self.read_commands();
         self.begin_after_start();
         wake.holds = self.readiness_holds();
@@ -120,8 +123,8 @@ impl Keeper {
                 } => wake.lost_successors.push((generation, attempt)),
             }
         }
-        wake.directory_gone = self.directory_has_gone();
-        wake.wish = self.read_wish();
+        wake.directory_gone = self.directory_has_gone(changes);
+        wake.wish = self.read_wish(changes);
         wake.followed = self.wishes.read_followed(self.clock.now());
         wake.ending = wake.ending.or_else(|| self.daemon.reap());
         if wake.ending.is_some() {

@@ -2,6 +2,7 @@
 //! more (§7, R16).
 
 use super::Keeper;
+use crate::changes::Changes;
 use crate::generation::{Patience, Phase, Why, Wish};
 use crate::signals::{Meaning, Signal};
 
@@ -41,8 +42,8 @@ impl Keeper {
         for_good || !self.supervised
     }
 
-    pub(super) fn read_wish(&mut self) -> Option<Wish> {
-        let wish = self.wishes.read(self.clock.now())?;
+    pub(super) fn read_wish(&mut self, changes: Changes) -> Option<Wish> {
+        let wish = self.wishes.read(changes, self.clock.now())?;
         // Where nobody could find us, it does not help that somebody is wanted.
         let lost =
             wish == Wish::Up && matches!(self.phase, Phase::Standby { .. }) && !self.can_be_found();

@@ -324,7 +324,8 @@ impl Keeper {
     /// A daemon that forks itself away leaves children that nobody can watch.
     pub(super) fn report_background(&self) {
         let mark = format!("SEAMLESS={}", self.identity.pid);
-        let marked = process::with_environment(|entries| entries.contains(&mark.as_bytes()));
+        let is_marked = |entries: &[&[u8]]| entries.contains(&mark.as_bytes());
+        let marked = process::younger_with_environment(self.daemon.pid(), is_marked);
         let left: Vec<String> = marked.iter().map(ToString::to_string).collect();
         if !left.is_empty() {
             self.report.warn(&format!(

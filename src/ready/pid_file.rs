@@ -1,21 +1,24 @@
 //! The seed's way of *started*: the daemon writes its own PID into the PID file (R12).
 
-use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::libc;
 
+use crate::changes::{Change, Changes, Watch};
 use crate::files::{Files, Found};
-
-const READS_AT_ONCE: usize = 16;
 
 /// Watches the PID file while a daemon starts.
 #[derive(Debug)]
 pub(crate) struct PidFileWatch {
-    inotify: Inotify,
+    watches: Vec<Watch>,
     files: Files,
-    name: OsString,
+    /// What has its name. Held, so that its number is not given to another file.
+    known: Option<File>,
     removed: bool,
+    looked: bool,
 }
 
 /// The daemon has named itself.
@@ -28,103 +31,142 @@ pub(crate) struct Named {
 
 impl PidFileWatch {
     /// To be opened before the daemon runs, so that nothing it does is missed.
-    pub(crate) fn open(files: &Files) -> nix::Result<PidFileWatch> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    pub(crate) fn open(files: &Files) -> io::Result<PidFileWatch> {
+        let watch = |change| Watch::open(files.directory(), change);
         // Some keep it open, some link it into place.
-        let wanted = AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_ONLYDIR;
-        inotify.add_watch(files.directory(), wanted)?;
-        let name = files.pid_file.file_name().unwrap_or_default().to_owned();
-        Ok(PidFileWatch {
-            inotify,
+        let mut own = PidFileWatch::by(vec![watch(Change::Any)?], files);
+        if own.known.is_some() {
+            own.watches.push(watch(Change::Removal)?);
+            own.watches.push(watch(Change::Renaming)?);
+        }
+        Ok(own)
+    }
+
+    fn by(watches: Vec<Watch>, files: &Files) -> PidFileWatch {
+        PidFileWatch {
+            watches,
             files: files.clone(),
-            name,
+            known: hold(files),
             removed: false,
-        })
+            looked: false,
+        }
     }
 
     /// What has happened since the last look.
-    pub(crate) fn look(&mut self, daemon: i32) -> Option<Named> {
-        let mut look = false;
-        // Somebody else may write there without end; what is left wakes us again.
-        for _ in 0..READS_AT_ONCE {
-            let Ok(events) = self.inotify.read_events() else {
-                break;
-            };
-            for event in events {
-                let about_it = event.name.as_ref() == Some(&self.name);
-                let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
-                if about_it && event.mask.intersects(gone) {
-                    self.removed = true;
-                }
-                // Where events were lost, the file itself still tells.
-                look |= about_it || event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+    pub(crate) fn look(&mut self, changes: Changes, daemon: i32) -> Option<Named> {
+        if std::mem::replace(&mut self.looked, true) && changes == Changes::default() {
+            return None;
+        }
+        match fs::symlink_metadata(&self.files.pid_file) {
+            Ok(found) if self.is_known(&found) => {}
+            Ok(_) => {
+                // Another one. A file that was renamed into its place has removed nothing; where somebody
+                // renamed another one in the same moment, a second signal is the lesser evil than a
+                // predecessor that nobody tells.
+                self.removed |= self.known.is_some() && changes.removal && !changes.renaming;
+                self.known = hold(&self.files);
             }
+            Err(_) => self.removed |= self.known.take().is_some(),
         }
         // Whoever owns the file: it is enough that it names our own child (R18).
-        let named = look && self.files.found() == Found::Pid(daemon);
+        let named = self.files.found() == Found::Pid(daemon);
         named.then_some(Named {
             predecessor_told: self.removed,
         })
     }
+
+    fn is_known(&self, found: &fs::Metadata) -> bool {
+        let known = self.known.as_ref().and_then(|known| known.metadata().ok());
+        known.is_some_and(|known| known.dev() == found.dev() && known.ino() == found.ino())
+    }
+
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let known = self.known.iter().map(AsFd::as_fd);
+        self.watches.iter().map(AsFd::as_fd).chain(known)
+    }
 }
 
-impl AsFd for PidFileWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
-    }
+fn hold(files: &Files) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
+    options.open(&files.pid_file).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
+    const WRITTEN: Changes = Changes {
+        any: true,
+        removal: false,
+        renaming: false,
+    };
+    const REMOVED: Changes = Changes {
+        removal: true,
+        ..WRITTEN
+    };
+    const RENAMED: Changes = Changes {
+        renaming: true,
+        ..REMOVED
+    };
+
+    /// Without signals, which would reach whatever test runs.
     fn watch() -> (tempfile::TempDir, PidFileWatch, std::path::PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("app.pid");
         fs::write(&path, "7\n").unwrap();
-        let watch = PidFileWatch::open(&Files::beside(&path)).unwrap();
+        let mut watch = PidFileWatch::by(Vec::new(), &Files::beside(&path));
+        assert_eq!(watch.look(Changes::default(), 42), None);
         (directory, watch, path)
+    }
+
+    fn named(predecessor_told: bool) -> Option<Named> {
+        Some(Named { predecessor_told })
     }
 
     #[test]
     fn removed_and_then_written_is_the_seeds_way() {
-        let (_directory, mut watch, path) = watch();
-        assert_eq!(watch.look(42), None);
-        fs::remove_file(&path).unwrap();
-        assert_eq!(watch.look(42), None);
-        fs::write(&path, "42").unwrap();
-        assert_eq!(
-            watch.look(42),
-            Some(Named {
-                predecessor_told: true
-            })
-        );
+        for seen_between in [true, false] {
+            let (_directory, mut watch, path) = watch();
+            fs::remove_file(&path).unwrap();
+            if seen_between {
+                assert_eq!(watch.look(REMOVED, 42), None);
+            }
+            fs::write(&path, "42").unwrap();
+            let changes = if seen_between { WRITTEN } else { REMOVED };
+            assert_eq!(watch.look(changes, 42), named(true), "{seen_between}");
+        }
     }
 
     #[test]
     fn written_over_tells_nobody() {
         let (_directory, mut watch, path) = watch();
         fs::write(&path, "42").unwrap();
-        assert_eq!(
-            watch.look(42),
-            Some(Named {
-                predecessor_told: false
-            })
-        );
+        assert_eq!(watch.look(WRITTEN, 42), named(false));
     }
 
     #[test]
-    fn another_file_and_another_pid_are_nothing() {
+    fn renamed_into_place_tells_nobody() {
+        let (directory, mut watch, path) = watch();
+        let beside = directory.path().join("new");
+        fs::write(&beside, "42").unwrap();
+        fs::rename(beside, &path).unwrap();
+        assert_eq!(watch.look(RENAMED, 42), named(false));
+    }
+
+    #[test]
+    fn what_others_do_there_is_nothing() {
         let (directory, mut watch, path) = watch();
         fs::write(directory.path().join("other.pid"), "42").unwrap();
-        assert_eq!(watch.look(42), None);
+        assert_eq!(watch.look(WRITTEN, 42), None);
+        fs::remove_file(directory.path().join("other.pid")).unwrap();
+        assert_eq!(watch.look(REMOVED, 42), None);
         fs::write(&path, "43").unwrap();
-        assert_eq!(watch.look(42), None);
+        assert_eq!(watch.look(WRITTEN, 42), None);
+        fs::write(&path, "42").unwrap();
+        assert_eq!(watch.look(Changes::default(), 42), None, "nothing was told");
+        assert_eq!(watch.look(WRITTEN, 42), named(false));
     }
 }

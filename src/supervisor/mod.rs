@@ -59,8 +59,10 @@ impl Supervisor {
     /// Whoever started this process, which is its main process. To be called before anything that was
     /// inherited is let go of. `comes_back`: so it was said by hand (`--on TERM=restart`), and who would
     /// pass for nobody is somebody after all.
-    pub(crate) fn find(comes_back: bool) -> Supervisor {
-        match Supervisor::of_this_process() {
+    ///
+    /// `parent`: the name of the process that started this one.
+    pub(crate) fn find(comes_back: bool, parent: &str) -> Supervisor {
+        match Supervisor::of_this_process(parent) {
             Supervisor::Nobody(_) if comes_back => Supervisor::Unreadable(None),
             found @ (Supervisor::Supervise(_)
             | Supervisor::Systemd(_)
@@ -70,13 +72,12 @@ impl Supervisor {
         }
     }
 
-    fn of_this_process() -> Supervisor {
+    fn of_this_process(name: &str) -> Supervisor {
         if std::process::id() == 1 {
             return Supervisor::Nobody("this is PID 1".to_owned());
         }
         let parent = getppid().as_raw();
-        let name = process::name_of(parent).unwrap_or_default();
-        if let Some(format) = Format::of(&name) {
+        if let Some(format) = Format::of(name) {
             return match Supervise::open(format, parent) {
                 Ok(supervise) => Supervisor::Supervise(supervise),
                 Err(why) => Supervisor::Unreadable(Some(Unreadable {
@@ -85,10 +86,10 @@ impl Supervisor {
                 })),
             };
         }
-        if is_container_init(&name) {
+        if is_container_init(name) {
             return Supervisor::Nobody(format!("{name} (pid {parent}) is only an init"));
         }
-        if let Some(unit) = Unit::of_this_process(&name) {
+        if let Some(unit) = Unit::of_this_process(name) {
             return Supervisor::Systemd(unit);
         }
         match Program::of_this_process(parent) {

@@ -10,10 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 
+use crate::changes::{self, Change, Changes};
 use crate::generation::Wish;
 use crate::process::Identity;
 
@@ -179,12 +179,10 @@ impl Supervise {
 
     /// Wakes whoever waits when the file is another one, or its writer has died.
     pub(super) fn watch(&self) -> io::Result<Watch> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let path = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
-        let wanted = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
-        inotify.add_watch(path.as_str(), wanted)?;
+        let directory = changes::Watch::open(Path::new(&path), Change::Any)?;
         let writer = self.writer.open()?;
-        Ok(Watch { inotify, writer })
+        Ok(Watch { directory, writer })
     }
 }
 
@@ -205,24 +203,24 @@ fn are_the_same(one: &Path, other: &Path) -> bool {
 /// An eye on the directory.
 #[derive(Debug)]
 pub(super) struct Watch {
-    inotify: Inotify,
+    directory: changes::Watch,
     /// `None`: it has gone, and that has been said.
     writer: Option<crate::process::Process>,
 }
 
 impl Watch {
     /// Whether there is something to look at.
-    pub(super) fn has_news(&mut self) -> bool {
-        // Once is enough: what is left wakes us again.
-        let events = self.inotify.read_events();
-        let changed = events.is_ok_and(|events| !events.is_empty());
+    pub(super) fn has_news(&mut self, changes: Changes) -> bool {
         let died = self.writer.take_if(|writer| writer.has_ended()).is_some();
-        changed || died
+        changes.any || died
+    }
+
+    pub(super) fn to_watch(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.writer.iter().map(AsFd::as_fd)
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let writer = self.writer.as_ref().map(AsFd::as_fd);
-        [self.inotify.as_fd()].into_iter().chain(writer)
+        self.to_watch().chain([self.directory.as_fd()])
     }
 }
 

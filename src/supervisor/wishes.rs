@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::inquiry::{Inquiry, Progress};
 use super::{Program, Supervisor, Unit, Unreadable, supervise};
+use crate::changes::Changes;
 use crate::generation::Wish;
 use crate::keeper::Kin;
 use crate::report::cause;
@@ -194,9 +195,9 @@ impl Wishes {
     }
 
     /// An answer that counts, if there is one by now. To be called at every wake.
-    pub(crate) fn read(&mut self, now: Instant) -> Option<Wish> {
+    pub(crate) fn read(&mut self, changes: Changes, now: Instant) -> Option<Wish> {
         let answered = self.read_asked(now);
-        answered.or_else(|| self.read_watch(now))
+        answered.or_else(|| self.read_watch(changes, now))
     }
 
     fn read_asked(&mut self, now: Instant) -> Option<Wish> {
@@ -223,16 +224,17 @@ impl Wishes {
         Some(wish)
     }
 
-    fn read_watch(&mut self, now: Instant) -> Option<Wish> {
+    fn read_watch(&mut self, changes: Changes, now: Instant) -> Option<Wish> {
         let lasts = self.lasts();
         let watch = self.watch.as_mut()?;
-        if watch.eye.as_mut().is_some_and(supervise::Watch::has_news) {
+        let eye = watch.eye.as_mut();
+        if eye.is_some_and(|eye| eye.has_news(changes)) {
             watch.look_at = Some(now);
         }
         let due = watch.look_at.is_some_and(|look_at| look_at <= now);
         let wish = match (&self.supervisor, &mut watch.inquiry) {
             (Supervisor::Supervise(supervise), _) if due => {
-                // Without an eye (there may be no inotify to be had) it is looked at like the others.
+                // Without an eye (the kernel may have none) it is looked at like the others.
                 let blind = watch.eye.is_none();
                 watch.look_at = now.checked_add(INTERVAL).filter(|_| blind);
                 supervise.wish_without(self.kin.launcher.pid)
@@ -302,7 +304,7 @@ impl Wishes {
     /// What to wait for, beside CHLD for the end of an inquiry.
     pub(crate) fn to_watch(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let eyes = self.watch.iter().filter_map(|watch| watch.eye.as_ref());
-        eyes.flat_map(supervise::Watch::descriptors)
+        eyes.flat_map(supervise::Watch::to_watch)
     }
 
     /// Everything that is held open.
@@ -310,7 +312,10 @@ impl Wishes {
         let asked = self.asked.iter().filter_map(|asked| asked.inquiry.as_ref());
         let watched = self.watch.iter().filter_map(|watch| watch.inquiry.as_ref());
         let inquiries = asked.chain(watched).map(Inquiry::descriptor);
-        self.supervisor.descriptor().into_iter().chain(inquiries)
+        let eyes = self.watch.iter().filter_map(|watch| watch.eye.as_ref());
+        let eyes = eyes.flat_map(supervise::Watch::descriptors);
+        let own = self.supervisor.descriptor().into_iter();
+        own.chain(inquiries).chain(eyes)
     }
 
     /// Whether a launcher that leaves unasked would be followed by another one: if that is known at once.
