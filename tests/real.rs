@@ -29,6 +29,7 @@ mod holding;
 mod languages;
 mod launch;
 mod listen;
+mod manual;
 mod notify;
 mod prepare;
 mod readiness;

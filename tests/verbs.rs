@@ -1,4 +1,4 @@
-//! The verbs on real services: `status`, `restart` and `stop` (§9, `docs/verbs-draft.md`).
+//! The verbs on real services: `status`, `restart` and `stop` (§9, `docs/verbs.md`).
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -15,7 +15,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::unistd::getppid;
 
-use crate::process;
 pub(crate) use supervise::{Format, Supervise};
 pub(crate) use supervisord::Program;
 pub(crate) use systemd::Unit;
