@@ -5,6 +5,11 @@
 //! daemon and stays with it for life ([`keeper`]). `docs/protocol.md` says what passes between
 //! them, the daemon and the files.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "seamless-run runs on Linux; daemons that link seamless-client build on other Unixes, too (docs/portability.md)"
+);
+
 mod ancillary;
 mod changes;
 mod check;

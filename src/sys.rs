@@ -224,35 +224,43 @@ pub(crate) fn queue_to_child(pid: i32, signal: i32, value: i32) -> io::Result<()
 /// Ends this process by `signal`, as if it had not been caught (R3). Returns if that did not
 /// happen, which is so for a signal whose default is harmless.
 pub(crate) fn die_of(signal: i32) {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set that sigaddset changes and sigprocmask reads; a number
-    // that is no signal is refused by each call; SIG_DFL runs no code of ours; raise reads no memory.
+    let set = signal_set([signal]);
+    // SAFETY: sigprocmask reads a set that is whole; a number that is no signal is refused by each call;
+    // SIG_DFL runs no code of ours; raise reads no memory.
     unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), signal);
         libc::signal(signal, libc::SIG_DFL);
         libc::raise(signal);
-        libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ref(), std::ptr::null_mut());
     }
 }
 
-/// A signal set from numbers; nix has names for the standard ones only.
+/// A signal set from numbers. nix has names for the standard ones only; and musl's `sigaddset` refuses 34,
+/// which it wants for its threads, while it is a signal like any other to whoever sends it.
 pub(crate) fn signal_set(numbers: impl IntoIterator<Item = i32>) -> SigSet {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set; sigaddset refuses a number that is no signal; so
-    // what from_sigset_t_unchecked gets is a valid set.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for number in numbers {
-            libc::sigaddset(set.as_mut_ptr(), number);
+    const BITS: u32 = libc::c_ulong::BITS;
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    for number in numbers {
+        let Some(bit) = u32::try_from(number).ok().and_then(|it| it.checked_sub(1)) else {
+            continue;
+        };
+        if bit < SIGNALS {
+            let word = set.as_mut_ptr().cast::<libc::c_ulong>();
+            // SAFETY: in every C library of Linux the set begins with the kernel's words, one bit for each
+            // of its 64 signals, and is at least as long; zeroes are an empty one.
+            unsafe { *word.add((bit / BITS) as usize) |= 1 << (bit % BITS) };
         }
-        SigSet::from_sigset_t_unchecked(set.assume_init())
     }
+    // SAFETY: all of it was set to zero, and bits of signals that there are.
+    unsafe { SigSet::from_sigset_t_unchecked(set.assume_init()) }
 }
 
-/// The real-time signals that a program may use, as the C library has it: `SIGRTMIN..=SIGRTMAX`.
+/// As many as the kernel has (`_NSIG`).
+const SIGNALS: u32 = 64;
+
+/// The real-time signals that a program may use, by glibc's count, which the daemons and shells of most
+/// machines go by: musl's begins one later.
 pub(crate) fn real_time_signals() -> std::ops::RangeInclusive<i32> {
-    libc::SIGRTMIN()..=libc::SIGRTMAX()
+    34..=64
 }
 
 /// `F_NOTIFY` of `fcntl(2)`: from now on this process gets the signal when something of that kind happens in

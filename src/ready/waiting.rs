@@ -150,23 +150,35 @@ impl Call {
     }
 }
 
-const ACCEPTS: [libc::c_long; 5] = [
+/// The numbers of a 32-bit machine's calls for programs with a 64-bit time_t are the same on all of them.
+const ACCEPTS: &[libc::c_long] = &[
+    #[cfg(not(target_arch = "x86"))]
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_recvmmsg,
+    #[cfg(target_pointer_width = "32")]
+    417,
 ];
 
 /// Newer machines have only the calls that take a signal mask, too.
-#[cfg(target_arch = "x86_64")]
-const POLLS: [libc::c_long; 2] = [libc::SYS_poll, libc::SYS_ppoll];
-#[cfg(target_arch = "x86_64")]
-const SELECTS: [libc::c_long; 2] = [libc::SYS_select, libc::SYS_pselect6];
-#[cfg(not(target_arch = "x86_64"))]
-const POLLS: [libc::c_long; 1] = [libc::SYS_ppoll];
-#[cfg(not(target_arch = "x86_64"))]
-const SELECTS: [libc::c_long; 1] = [libc::SYS_pselect6];
+const POLLS: &[libc::c_long] = &[
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm"))]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    #[cfg(target_pointer_width = "32")]
+    414,
+];
+const SELECTS: &[libc::c_long] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_select,
+    #[cfg(any(target_arch = "x86", target_arch = "arm"))]
+    libc::SYS__newselect,
+    libc::SYS_pselect6,
+    #[cfg(target_pointer_width = "32")]
+    413,
+];
 
 #[cfg(test)]
 mod tests {
