@@ -2,6 +2,7 @@
 //! seamless, its stop verb stops, and what cleans up does so at a real stop only.
 
 mod openrc;
+mod package;
 mod simple;
 mod systemd;
 

@@ -9,7 +9,7 @@ use crate::support::machine::{DAEMON, Machine, shipped, with_machine};
 use crate::support::{Supervisor, Systemd};
 
 /// What is added to a unit in a test, beside the file as it is: where its output goes, and whose processes these are.
-fn beside(machine: &Machine<'_>) -> String {
+pub(super) fn beside(machine: &Machine<'_>) -> String {
     format!(
         "[Service]\nStandardOutput=append:{log}\nStandardError=inherit\nEnvironment=SEAMLESS_TEST={mark}\n",
         log = machine.log.path().display(),
@@ -33,7 +33,7 @@ fn install(machine: &Machine<'_>, systemd: &Systemd, units: Words<'_>) {
     }
 }
 
-fn words<'a>(
+pub(super) fn words<'a>(
     machine: &'a Machine<'a>,
     systemd: &'a Systemd,
     [restart, reload, stop]: [Words<'a>; 3],
@@ -58,7 +58,7 @@ fn words<'a>(
     }
 }
 
-fn type_in(systemd: &Systemd, words: Words<'_>) {
+pub(super) fn type_in(systemd: &Systemd, words: Words<'_>) {
     systemd.systemctl(words).finish().expect_success();
 }
 

@@ -98,6 +98,27 @@ impl Machine<'_> {
         mount(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", at]);
     }
 
+    /// What is written below these is written elsewhere, and all that a test has made there is below the path that is
+    /// returned: in a file system of memory, since one that is an overlay itself (a container's) cannot be the upper one.
+    pub(crate) fn overlay(&self, places: &[&str]) -> PathBuf {
+        let above = self.scratch.join("above");
+        fs::create_dir(&above).unwrap();
+        mount(&["-t", "tmpfs", "tmpfs", above.to_str().unwrap()]);
+        for (number, at) in places.iter().enumerate() {
+            let changes = above.join("changes").join(at.trim_start_matches('/'));
+            let work = above.join(format!("work-{number}"));
+            fs::create_dir_all(&changes).unwrap();
+            fs::create_dir(&work).unwrap();
+            let options = format!(
+                "lowerdir={at},upperdir={},workdir={}",
+                changes.display(),
+                work.display()
+            );
+            mount(&["-t", "overlay", "-o", &options, "overlay", at]);
+        }
+        above.join("changes")
+    }
+
     pub(crate) fn write(&self, at: &str, text: &str, mode: u32) {
         super::service::write(Path::new(at), text.as_bytes(), mode);
     }

@@ -6,8 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// More than any PID and its newline.
@@ -69,20 +68,6 @@ pub(crate) fn check_replaceable(path: &Path) -> Result<(), Error> {
         return not_ours("a file whose content is no PID");
     }
     Ok(())
-}
-
-/// Whose the files beside this PID file are, wherever somebody who may write there puts one of them: the directory, and
-/// the PID file in it. As `seamless-run` tells it.
-pub(crate) fn whose(pid_file: &Path) -> Option<String> {
-    let directory = pid_file.parent()?;
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
-    let found = fs::metadata(directory).ok()?;
-    let name = pid_file.file_name()?.as_bytes().escape_ascii();
-    Some(format!("{}:{} {name}", found.dev(), found.ino()))
 }
 
 /// Writes `content` to a new file beside `path`, readable by all, and renames it over `path`.

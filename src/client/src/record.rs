@@ -136,7 +136,7 @@ impl Record {
             .push(Generation::new(self.last, daemon, drain));
     }
 
-    /// Whose it is, if its writer said so: [`crate::files::whose`].
+    /// Whose it is, if its writer said so: [`crate::succession`].
     pub(crate) fn whose(&self) -> Option<&str> {
         let behind = self
             .generations

@@ -9,6 +9,7 @@ use nix::libc;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
@@ -47,7 +48,7 @@ pub(crate) fn succeed(pid_file: &Path, drain_signal: i32) -> Result<(), Error> {
             );
         }
     };
-    let whose = files::whose(pid_file);
+    let whose = whose(pid_file);
     let mut record = believed(&record_file, &boot, whose.as_deref())?;
     if let Some(whose) = &whose {
         record.belong_to(whose);
@@ -78,6 +79,20 @@ pub(crate) fn succeed(pid_file: &Path, drain_signal: i32) -> Result<(), Error> {
         result = result.and(files::replace(&record_file, &record.render(&boot)));
     }
     result
+}
+
+/// Whose the files beside this PID file are, wherever somebody who may write there puts one of them: the directory, and
+/// the PID file in it. As `seamless-run` tells it.
+fn whose(pid_file: &Path) -> Option<String> {
+    let directory = pid_file.parent()?;
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    let found = fs::metadata(directory).ok()?;
+    let name = pid_file.file_name()?.as_bytes().escape_ascii();
+    Some(format!("{}:{} {name}", found.dev(), found.ino()))
 }
 
 fn tell(predecessor: &Predecessor, signal: i32) -> Result<(), Error> {
@@ -162,7 +177,7 @@ fn is_at(held: &fs::Metadata, path: &Path) -> bool {
 fn supervised(pid_file: &Path, record_file: &Path) -> Error {
     let record = boot_id()
         .ok()
-        .and_then(|boot| believed(record_file, &boot, files::whose(pid_file).as_deref()).ok())
+        .and_then(|boot| believed(record_file, &boot, whose(pid_file).as_deref()).ok())
         .unwrap_or_default();
     let newest = record
         .generations
