@@ -216,7 +216,8 @@ fn open_suspiciously(options: &mut OpenOptions, path: &Path) -> io::Result<fs::F
 
 /// A small regular file's content, or `None` if it is longer than `limit`.
 fn read_at_most(file: &fs::File, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut content = Vec::new();
+    // std reads in small bites into less.
+    let mut content = Vec::with_capacity(1 << 10);
     file.take(limit + 1).read_to_end(&mut content)?;
     Ok((content.len() as u64 <= limit).then_some(content))
 }

@@ -27,6 +27,10 @@ const HOLDING: &str = "holding";
 /// A keeper that is not stopped and not swapped out answers at once (R11).
 pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 
+/// One that has nothing left to do needs a moment of processor time to end, which may be long in coming
+/// where a thousand services are restarted at once.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// All of them, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Predecessors {
@@ -166,7 +170,7 @@ impl Predecessors {
         for one in &mut self.all {
             one.read(now, limits, &mut news);
             if one.leave_by.is_none() && one.process.has_ended() {
-                one.leave_by = Some(now + ANSWER);
+                one.leave_by = Some(now + FAREWELL);
                 one.kill_at = None;
                 one.errand = None;
                 news.push(News::Died);
@@ -227,7 +231,7 @@ impl Predecessors {
     ) {
         for holder in self.holders.iter_mut().filter(|_| !only_draining) {
             let _ = holder.connection.send(&Message::End { within });
-            holder.leave_by.get_or_insert(now + ANSWER);
+            holder.leave_by.get_or_insert(now + FAREWELL);
         }
         for one in &mut self.all {
             let draining = one.state == State::Draining;
