@@ -395,7 +395,7 @@ impl Keeper {
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
         if let Err(error) = inherited::let_go(&keep) {
             self.report.warn(&format!(
-                "the keeper cannot let go of what it inherited: {}",
+                "the keeper cannot let go of what it inherited: {}; who waits for the end of a pipe may wait",
                 cause(&error)
             ));
         }

@@ -154,7 +154,7 @@ impl Launcher {
         keep.extend(self.upstream.descriptors());
         if let Err(error) = inherited::let_go(&keep) {
             self.report.warn(&format!(
-                "the launcher cannot let go of what it inherited: {}",
+                "the launcher cannot let go of what it inherited: {}; who waits for the end of a pipe may wait",
                 cause(&error)
             ));
         }
@@ -205,7 +205,7 @@ impl Launcher {
                 Heard::Notice(notice) => {
                     if self.upstream.pass(notice) && !std::mem::replace(&mut self.lost_some, true) {
                         self.report.warn(
-                            "the supervisor does not read what it is told, and some of it is lost",
+                            "the supervisor does not read what it is told, and some of it is lost; the service goes on",
                         );
                     }
                 }
@@ -267,7 +267,7 @@ impl Launcher {
         let wanted = signals::set_of(wanted.filter(|signal| !on_its_way(signal)));
         if let Err(errno) = self.signals.set_mask(&wanted) {
             self.report.warn(&format!(
-                "cannot change the signals to wait for: {}",
+                "cannot change the signals to wait for: {}; those of before are waited for",
                 errno.desc()
             ));
         }
