@@ -10,8 +10,6 @@ compile_error!(
     "seamless-run runs on Linux; daemons that link seamless-client build on other Unixes, too (docs/portability.md)"
 );
 
-mod ancillary;
-mod changes;
 mod check;
 mod child;
 mod cli;
@@ -26,10 +24,10 @@ mod inherited;
 mod keeper;
 mod launcher;
 mod link;
+mod linux;
 mod listen;
 mod notify;
 mod predecessors;
-mod process;
 #[cfg(any(test, fuzzing))]
 #[path = "../contrib/fuzz/properties/mod.rs"]
 pub mod properties;
@@ -45,6 +43,7 @@ use std::io::Write;
 
 use cli::{Invocation, Refusal};
 use departure::{Ending, depart};
+use linux::{ancillary, changes, process};
 
 /// musl's own takes a page or more for each size of what is asked for, and returns to the kernel what is
 /// wanted again a moment later (docs/weight.md).

@@ -5,7 +5,7 @@
 //!     cargo run --release --example model -- --generations 4 --minutes 60
 //!     cargo run --release --example model -- --mutation drains-for-a-newcomer
 
-#[path = "../../src/ancillary.rs"]
+#[path = "../../src/linux/ancillary.rs"]
 mod ancillary;
 #[path = "../../src/departure.rs"]
 #[expect(dead_code, reason = "the program's own, whole")]
