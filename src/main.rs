@@ -27,11 +27,13 @@ mod link;
 mod linux;
 mod listen;
 mod notify;
+mod paint;
 mod predecessors;
 #[cfg(any(test, fuzzing))]
 #[path = "../contrib/fuzz/properties/mod.rs"]
 pub mod properties;
 mod ready;
+mod rehearsal;
 mod report;
 mod shell;
 mod signals;
@@ -53,16 +55,24 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let ending = match cli::parse(arguments.clone()) {
+    let ending = match cli::parse(&arguments) {
         Ok(Invocation::Launch(service)) => launcher::run(*service),
         Ok(Invocation::Notify(message)) => Ending::Exited(notify::verb::run(&message)),
         Ok(Invocation::Verb(verb)) => Ending::Exited(verbs::run(&verb)),
         Ok(Invocation::Check(request)) => Ending::Exited(check::run(*request)),
-        Ok(Invocation::Exec(command, listen)) => fail(daemon::exec_here(&command, &listen)),
+        Ok(Invocation::Rehearse(meant)) => Ending::Exited(rehearsal::run(&meant)),
+        Ok(Invocation::Exec(command, listen)) => {
+            let (status, mut line) = daemon::exec_here(&command, &listen);
+            if let (departure::NOT_FOUND, Some(meant)) = (status, cli::verb_meant(&arguments)) {
+                line.push_str(&format!("; {meant}"));
+            }
+            fail((status, line))
+        }
         Err(Refusal::Complaint(line, status)) => {
             // Its supervisor wanted it to run, and whoever serves shall not take its absence for a
             // stop (R16).
-            if let (departure::FAILED, Some(pid_file)) = (status, cli::pid_file_in(&arguments)) {
+            let is_wanted = status == departure::FAILED && !cli::is_rehearsal(&arguments);
+            if let (true, Some(pid_file)) = (is_wanted, cli::pid_file_in(&arguments)) {
                 let files = files::Files::beside(&pid_file);
                 control::report_failed_start(&files, &line);
                 notify::report_failed_start(&line);

@@ -151,6 +151,14 @@ impl Meanings {
         self.0.push((signal, meaning));
     }
 
+    /// Those that have a meaning of their own, each once.
+    pub(crate) fn named(&self) -> Vec<Signal> {
+        let mut all: Vec<Signal> = self.0.iter().map(|(signal, _)| *signal).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     pub(crate) fn of(&self, signal: Signal) -> Meaning {
         let last = self.0.iter().rev().find(|(named, _)| *named == signal);
         last.map_or(Meaning::Forward(signal), |(_, meaning)| *meaning)

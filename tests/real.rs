@@ -17,6 +17,7 @@ mod another_service;
 mod attack;
 mod campaign;
 mod check;
+mod comforts;
 mod command_faults;
 mod commands;
 mod daemons;

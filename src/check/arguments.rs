@@ -3,9 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
-
-use crate::cli::{self, Refusal, RunArguments};
+use crate::cli::options::RUN_OPTIONS;
+use crate::cli::{Form, Opt, Refusal, RunArguments, Typed};
 use crate::departure::verb::USAGE;
 
 /// What is to be checked, and how that is shown.
@@ -28,50 +27,94 @@ pub(super) enum Place {
     Running,
 }
 
-#[derive(Parser, Debug)]
-#[command(name = "seamless-run check")]
-struct CheckArguments {
-    /// A unit of systemd: options and command are taken from its ExecStart=
-    #[arg(long, conflicts_with = "service")]
-    unit: Option<String>,
-    /// The unit is one of this user's own manager
-    #[arg(long, requires = "unit")]
-    user: bool,
-    /// A service directory of runit, daemontools or s6: options and command are taken from its run script
-    #[arg(long, value_name = "DIRECTORY")]
-    service: Option<PathBuf>,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    run: RunArguments,
-}
+/// What can be typed after `check`.
+pub(crate) static FORM: Form = Form {
+    name: "seamless-run check",
+    usage: &[
+        "seamless-run check [--json]",
+        "seamless-run check --unit UNIT [--user]",
+        "seamless-run check --service DIRECTORY",
+        "seamless-run check [RUN OPTIONS] [--] [COMMAND [ARG]...]",
+    ],
+    about: "Says what will go wrong with a service under its supervisor, and what to change",
+    more: "Without a unit, a service directory and options the current directory is checked, if it has a run script; with options alone whoever supervises what runs at the PID file. What would be done, one by one, says seamless-run --dry-run.",
+    options: &[
+        &[
+            Opt {
+                long: "unit",
+                value: "UNIT",
+                heading: PLACE,
+                brief: "a unit of systemd",
+                more: "Options and command are taken from its ExecStart=, and from the script that this starts.",
+                example: "--unit app.service",
+                excludes: &["service"],
+                ..Opt::NEW
+            },
+            Opt {
+                long: "user",
+                heading: PLACE,
+                brief: "the unit is one of this user's own manager",
+                example: "--user --unit app",
+                needs: "unit",
+                ..Opt::NEW
+            },
+            Opt {
+                long: "service",
+                value: "DIRECTORY",
+                heading: PLACE,
+                brief: "a service directory of runit, daemontools or s6",
+                more: "Options and command are taken from its run script.",
+                example: "--service /etc/sv/app",
+                bytes: true,
+                ..Opt::NEW
+            },
+            Opt {
+                long: "json",
+                heading: PLACE,
+                brief: "one JSON object",
+                more: "docs/verbs.md lists its keys, and the codes of the findings.",
+                example: "--json --unit app",
+                ..Opt::NEW
+            },
+        ],
+        RUN_OPTIONS,
+    ],
+    has_command: true,
+    after: "Nothing is changed, started or signalled.\n\
+        \n\
+        Exit status: 0 nothing that will go wrong was found, 1 errors were found,\n\
+        2 wrong use, 4 cannot tell, 125 it cannot be printed.",
+    after_long: "Examples:\n\
+        \x20 seamless-run check --unit app.service\n\
+        \x20 seamless-run check --service /etc/sv/app\n\
+        \x20 seamless-run check -p /run/app/app.pid --listen http=:8080 -- /usr/bin/daemon",
+};
 
-const USE: &str = "seamless-run check [--unit UNIT [--user] | --service DIRECTORY] [--json] [OPTIONS] [--] [COMMAND [ARG]...]";
-const ABOUT: &str = "Says what will go wrong with a service under its supervisor, and which line to change\n\n\
-    Without a unit, a service directory and options the current directory is checked, if it has a run script; \
-    with options alone whoever supervises what runs at the PID file.";
-const AFTER: &str = "Nothing is changed, started or signalled.\n\n\
-    Exit status: 0 nothing that will go wrong was found, 1 errors were found, 2 wrong use, 4 cannot tell, 125 it cannot be printed.";
+const PLACE: &str = "What is checked";
 
-/// Understands the words after the program's name, of which the first is `check`.
+/// Understands what follows the verb.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Request, Refusal> {
-    let refusal = |error: clap::Error| cli::refusal(&error, USAGE);
-    let mut matches = command().try_get_matches_from(arguments).map_err(refusal)?;
-    let typed = CheckArguments::from_arg_matches_mut(&mut matches).map_err(refusal)?;
-    let run = typed.run;
+    let mut typed = Typed::read(&FORM, arguments, USAGE)?;
+    let unit = typed.text("unit");
+    let of_user = typed.has("user");
+    let service = typed.one("service").map(PathBuf::from);
+    let json = typed.has("json");
+    let run = RunArguments::from(typed);
     let has_options = run.pid_file.is_some() || !run.command.is_empty();
-    let place = match (typed.unit, typed.service) {
+    let place = match (unit, service) {
         (Some(unit), _) => Place::Unit {
             name: with_suffix(unit),
-            of_user: typed.user,
+            of_user,
         },
         (None, Some(directory)) => Place::Directory(directory),
         (None, None) if has_options => Place::Running,
         (None, None) => {
             let here = PathBuf::from(".");
             if !here.join("run").is_file() {
-                let line = format!("there is no service here (no run script); use: {USE}");
+                let line = format!(
+                    "there is no service here (no run script); use: {}, {} or {}",
+                    FORM.usage[1], FORM.usage[2], FORM.usage[3]
+                );
                 return Err(Refusal::Complaint(line, USAGE));
             }
             Place::Directory(here)
@@ -80,7 +123,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Request, Refusal> {
     Ok(Request {
         place,
         run: has_options.then_some(run),
-        json: typed.json,
+        json,
     })
 }
 
@@ -92,25 +135,12 @@ fn with_suffix(unit: String) -> String {
     }
 }
 
-fn command() -> clap::Command {
-    // What is taken along with the run options speaks of running.
-    CheckArguments::command()
-        .name("seamless-run check")
-        .override_usage(USE)
-        .about(ABOUT)
-        .long_about(None)
-        .after_help(AFTER)
-        .disable_version_flag(true)
-        .mut_arg("command", |argument| argument.required(false))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parsed(words: &[&str]) -> Result<Request, Refusal> {
-        let words = std::iter::once(&"check").chain(words);
-        parse(&words.map(OsString::from).collect::<Vec<_>>())
+        parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
@@ -152,7 +182,6 @@ mod tests {
 
     #[test]
     fn the_help_is_about_the_check() {
-        command().debug_assert();
         match parsed(&["--help"]) {
             Err(Refusal::Answer(text)) => {
                 assert!(text.starts_with("Says what will go wrong"), "{text}");

@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 use super::Report;
 use super::finding::{Finding, Level};
 use super::reading::{Reading, Supervisor};
+use crate::paint::{Line, Style};
 use crate::supervisor::Format;
 
 /// For people: a line for each finding, and a last one that counts them.
-pub(super) fn text(report: &Report) -> Vec<String> {
+pub(super) fn text(report: &Report) -> Vec<Line> {
     let name = name(&report.reading);
-    let mut lines = vec![format!("{name}: {}", said(&report.reading.supervisor))];
+    let first = format!("{name}: {}", said(&report.reading.supervisor));
+    let mut lines = vec![Line::plain(first)];
     for one in &report.findings {
         let Finding {
             subject,
@@ -19,12 +21,13 @@ pub(super) fn text(report: &Report) -> Vec<String> {
             fix,
             ..
         } = one;
-        let level = one.level.name();
+        let style = style(one.level);
         let fix = match fix.as_str() {
             "" => String::new(),
             fix => format!("; {fix}"),
         };
-        lines.push(format!("{subject}: {level}: {found}: {consequence}{fix}"));
+        let line = Line::plain(format!("{subject}: ")).with(style, one.level.name());
+        lines.push(line.with(Style::Plain, format!(": {found}: {consequence}{fix}")));
     }
     let count = |level: Level| {
         let plural = match report.count(level) {
@@ -37,8 +40,21 @@ pub(super) fn text(report: &Report) -> Vec<String> {
     if report.count(Level::Note) > 0 {
         counted.push(count(Level::Note));
     }
-    lines.push(format!("{name}: {}", counted.join(", ")));
+    let verdict = match (report.count(Level::Error), report.count(Level::Warning)) {
+        (0, 0) => Style::Good,
+        (0, _) => Style::Waiting,
+        (_, _) => Style::Bad,
+    };
+    lines.push(Line::plain(format!("{name}: ")).with(verdict, counted.join(", ")));
     lines
+}
+
+fn style(level: Level) -> Style {
+    match level {
+        Level::Error => Style::Bad,
+        Level::Warning => Style::Waiting,
+        Level::Note => Style::Aside,
+    }
 }
 
 /// For programs: one object; `docs/verbs.md` promises the keys.
@@ -126,7 +142,7 @@ fn identity(supervisor: &Supervisor) -> (Option<String>, Option<String>) {
     }
 }
 
-fn said(supervisor: &Supervisor) -> String {
+pub(super) fn said(supervisor: &Supervisor) -> String {
     match supervisor {
         Supervisor::Systemd(unit) => format!("under systemd: {}", unit.name),
         Supervisor::Supervise(found) => {

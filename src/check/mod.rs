@@ -10,13 +10,20 @@ pub(crate) mod reading;
 pub(crate) mod script;
 pub(crate) mod tools;
 
+#[cfg(test)]
+pub(crate) use arguments::FORM;
 pub(crate) use arguments::{Request, parse};
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use crate::departure::{FAILED, verb};
+use crate::cli::Service;
+use crate::departure::{CANNOT_EXECUTE, FAILED, NOT_FOUND, verb};
+use crate::paint::{Line, Paint, shown};
 use crate::report::{cause, complain};
 use finding::Level;
+use reading::program::{Program, State};
 use reading::{Options, Reading};
 
 /// What was found, and how sure that is.
@@ -58,7 +65,7 @@ pub(crate) fn run(request: Request) -> i32 {
         Ok(reading) => reading,
         Err(words) => {
             if json {
-                let _ = print(&[display::failure(&words)]);
+                let _ = print(&[Line::plain(display::failure(&words))]);
             }
             complain(&format!("cannot tell: {words}"));
             return verb::CANNOT_TELL;
@@ -67,7 +74,7 @@ pub(crate) fn run(request: Request) -> i32 {
     let findings = judge::all(&reading);
     let report = Report { reading, findings };
     let lines = match json {
-        true => vec![display::json(&report)],
+        true => vec![Line::plain(display::json(&report))],
         false => display::text(&report),
     };
     if let Err(error) = print(&lines) {
@@ -82,14 +89,41 @@ pub(crate) fn run(request: Request) -> i32 {
     report.verdict()
 }
 
-/// What a file name holds must not reach a terminal as more than text.
-fn print(lines: &[String]) -> io::Result<()> {
-    let mut text = String::new();
-    for line in lines {
-        text.push_str(&line.replace(char::is_control, " "));
-        text.push('\n');
+/// Who supervises what runs at the service's PID file, in words; nothing where that is not seen.
+pub(crate) fn supervisor_at(service: &Service) -> Option<String> {
+    match reading::supervisor_at(service)? {
+        reading::Supervisor::Unknown => None,
+        known => Some(display::said(&known)),
     }
+}
+
+/// Where the shell's way of looking finds a program, or the exit status of a start (R3) and a line. Nothing where a
+/// name is no UTF-8.
+pub(crate) fn find_program(name: &OsStr) -> Result<Option<PathBuf>, (i32, String)> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = Program::read(&[name.to_owned()], &path, Some(&here));
+    let Some(Program { name, path, state }) = found else {
+        return Ok(None);
+    };
+    let cannot = |why: &str| Err((CANNOT_EXECUTE, format!("cannot execute {name}: {why}")));
+    match state {
+        State::Runnable | State::Wrapper => Ok(path),
+        State::Missing => {
+            let line = format!("cannot find the command {name}: No such file or directory");
+            Err((NOT_FOUND, line))
+        }
+        State::NotExecutable(why) => cannot(&why),
+        State::NoInterpreter(interpreter) => cannot(&format!(
+            "the interpreter that it names is not there ({interpreter})"
+        )),
+        State::NoMagic => cannot("it is no program, and does not name its interpreter (#!)"),
+    }
+}
+
+fn print(lines: &[Line]) -> io::Result<()> {
     let mut output = io::stdout().lock();
+    let text = shown(lines, Paint::of(&output));
     let written = output
         .write_all(text.as_bytes())
         .and_then(|()| output.flush());

@@ -50,7 +50,7 @@ impl Command {
         })
     }
 
-    fn name(&self) -> &OsStr {
+    pub(crate) fn name(&self) -> &OsStr {
         self.words
             .first()
             .map_or(OsStr::new(""), |word| OsStr::from_bytes(word.as_bytes()))

@@ -210,7 +210,7 @@ impl Files {
                     )),
                 }
             }
-            Found::Empty => report.warn(&format!("removing the empty PID file {path}")),
+            Found::Empty => report.warn(&format!("removing the empty PID file {path}; nobody is signalled")),
             Found::Link => report.warn(&format!(
                 "removing the symbolic link {path}: a PID file is written in its place; nobody is signalled"
             )),

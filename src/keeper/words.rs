@@ -268,8 +268,10 @@ impl Keeper {
     }
 
     pub(super) fn report_nonsense(&self) {
-        self.report
-            .detail("something that is no message was dropped");
+        self.report.detail(&format!(
+            "something that is no message came to {}; it is dropped",
+            self.name()
+        ));
     }
 
     /// To be called before the machine learns of it. Says whether nobody had asked for the end.

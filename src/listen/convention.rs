@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use super::address::{Host, Place};
 use super::{FIRST, Label, Passed};
+use crate::cli::guess;
 
 /// `--listen-env`: what is said beside `LISTEN_FDS`, which is always said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,8 @@ impl Convention {
             "nginx" => Ok(Convention::Nginx),
             "server-starter" => Ok(Convention::ServerStarter),
             _ => bail!(
-                "--listen-env: unknown convention {text:?}; use systemd, nginx or server-starter"
+                "--listen-env: unknown convention {text:?}; use systemd, nginx or server-starter{}",
+                guess::question(text, ["systemd", "nginx", "server-starter"])
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! `seamless-run notify`: what a shell script says to its keeper.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,11 +18,67 @@ use rustix::net::{
 };
 
 use super::socket::LONGEST;
+use crate::cli::{self, Form, Refusal, Typed, guess};
 use crate::departure::verb;
 use crate::report::complain;
 
 /// How long the keeper may take; it answers when what was said has taken effect.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const WORDS: [&str; 7] = [
+    "started",
+    "ready",
+    "prepared",
+    "stopping",
+    "reloading",
+    "watchdog",
+    "status",
+];
+
+/// What can be typed after `notify`.
+pub(crate) static FORM: Form = Form {
+    name: "seamless-run notify",
+    usage: &[
+        "seamless-run notify started|prepared|stopping|reloading|watchdog",
+        "seamless-run notify status TEXT",
+        "seamless-run notify KEY=VALUE...",
+    ],
+    about: "Tells the keeper how this daemon is; for shell scripts",
+    more: "To be called by the daemon, or by whatever it has started. It returns when what was said has taken effect; several words are one message.",
+    options: &[],
+    has_command: false,
+    after: "Words:\n\
+        \x20 started, ready  this daemon serves: its predecessors are told to drain\n\
+        \x20 prepared        the answer to USR2: a successor may be started\n\
+        \x20 stopping        this daemon is about to exit by itself\n\
+        \x20 reloading       it reads its configuration anew; then say started\n\
+        \x20 watchdog        it is alive (WatchdogSec= of systemd)\n\
+        \x20 status TEXT     one line for people\n\
+        \x20 KEY=VALUE       any line of sd_notify(3)\n\
+        \n\
+        Exit status: 0 done, 1 refused, 2 wrong use, 3 there is no launcher,\n\
+        124 no answer in 10 s.",
+    after_long: "Examples:\n\
+        \x20 trap 'seamless-run notify prepared' USR2\n\
+        \x20 ./server & seamless-run notify started\n\
+        \x20 seamless-run notify status '12 connections'",
+};
+
+/// Understands what follows the verb.
+pub(crate) fn parse(words: &[OsString]) -> Result<String, Refusal> {
+    let typed = Typed::read(&FORM, words, verb::USAGE)?;
+    let words = typed.operands.iter().map(|word| word.to_str());
+    let Some(words) = words.collect::<Option<Vec<_>>>() else {
+        let line = "cannot say what is not UTF-8; use another text".to_owned();
+        return Err(Refusal::Complaint(line, verb::USAGE));
+    };
+    if words.is_empty() {
+        let line = format!("WORD is missing; use: {}", FORM.usage[0]);
+        return Err(Refusal::Complaint(line, verb::USAGE));
+    }
+    let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+    message(&words).map_err(cli::complaint(verb::USAGE))
+}
 
 /// What was typed, as the lines of a message.
 pub(crate) fn message(words: &[String]) -> Result<String> {
@@ -43,7 +100,8 @@ pub(crate) fn message(words: &[String]) -> Result<String> {
                     lines.push(format!("{key}={}", one_line(value)?));
                 }
                 _ => bail!(
-                    "cannot say {assignment:?}; say started, prepared, stopping, reloading, watchdog, status TEXT or KEY=VALUE"
+                    "cannot say {assignment:?}; say started, prepared, stopping, reloading, watchdog, status TEXT or KEY=VALUE{}",
+                    guess::question(assignment, WORDS)
                 ),
             },
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::cli::guess;
 use crate::listen::address::{Address, Place, Port};
 
 /// What has to hold before a generation is taken for ready.
@@ -43,7 +44,7 @@ impl When {
                     "nothing follows {kind}; use {}",
                     example(kind)
                 ))),
-                _ => Err(refuse(UNKNOWN.to_owned())),
+                _ => Err(refuse(unknown(kind))),
             };
         };
         match kind {
@@ -77,7 +78,7 @@ impl When {
             "notify" => Err(refuse(
                 "nothing follows notify; use notify alone".to_owned(),
             )),
-            _ => Err(refuse(UNKNOWN.to_owned())),
+            _ => Err(refuse(unknown(kind))),
         }
     }
 
@@ -124,6 +125,11 @@ fn is_any_port(text: &str) -> bool {
 const MOST: i32 = 1 << 20;
 const UNKNOWN: &str =
     "unknown condition; use notify, fd:N, listen:ADDR, pid-file:PATH, exec:COMMAND or after:TIME";
+
+fn unknown(kind: &str) -> String {
+    let kinds = ["notify", "fd", "listen", "pid-file", "exec", "after"];
+    format!("{UNKNOWN}{}", guess::question(kind, kinds))
+}
 
 fn example(kind: &str) -> &'static str {
     match kind {

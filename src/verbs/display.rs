@@ -7,17 +7,25 @@ use serde_json::{Value, json};
 use super::Target;
 use super::view::{Source, View, serves};
 use crate::control::Standing;
+use crate::paint::{Line, Style};
 use crate::process::Identity;
 
 /// For people: a line for each generation, and one for what else is to be said of it.
-pub(super) fn text(target: &Target, view: &View) -> Vec<String> {
+pub(super) fn text(target: &Target, view: &View) -> Vec<Line> {
     let name = &target.name;
+    let begin = || Line::plain(format!("{name}: "));
     let mut lines = Vec::new();
     match &view.source {
         Source::Keeper => {}
-        Source::Record(why) => lines.push(format!("{name}: by the record alone: {why}")),
-        Source::Nothing => lines.push(format!("{name}: nothing is running")),
-        Source::Unknown(why) => lines.push(format!("{name}: cannot tell what is running: {why}")),
+        Source::Record(why) => {
+            let line = begin().with(Style::Waiting, "by the record alone");
+            lines.push(line.with(Style::Plain, format!(": {why}")));
+        }
+        Source::Nothing => lines.push(begin().with(Style::Bad, "nothing is running")),
+        Source::Unknown(why) => {
+            let line = begin().with(Style::Bad, "cannot tell what is running");
+            lines.push(line.with(Style::Plain, format!(": {why}")));
+        }
     }
     let timed = view.source == Source::Keeper;
     let standings = &view.state.generations;
@@ -25,25 +33,48 @@ pub(super) fn text(target: &Target, view: &View) -> Vec<String> {
     let width = |column: usize| cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2), width(3)];
     for (standing, row) in standings.iter().zip(&cells) {
-        let mut line = format!("{name}: generation");
-        for (cell, width) in row.iter().zip(widths).filter(|(_, width)| *width > 0) {
-            line.push_str(&format!(" {cell:width$} "));
+        let mut line = begin().with(Style::Plain, "generation");
+        let mut gap = String::from(" ");
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            if width == 0 {
+                continue;
+            }
+            let style = match column {
+                PHASE => style(standing),
+                _ => Style::Plain,
+            };
+            line = line.with(Style::Plain, gap).with(style, cell);
+            gap = " ".repeat(2 + width - cell.len());
         }
-        line.push_str(&format!(" {}", standing.command));
-        lines.push(line.trim_end().to_owned());
+        if !standing.command.is_empty() {
+            line = line.with(Style::Plain, format!("{gap}{}", standing.command));
+        }
+        lines.push(line);
         let more = more(standing);
         if !more.is_empty() {
-            lines.push(format!("{:indent$}{more}", "", indent = name.len() + 2));
+            let indent = name.len() + 2;
+            lines.push(Line::plain(format!("{:indent$}{more}", "")));
         }
     }
     if let Some(failure) = &view.state.failure {
         let ago = span(failure.ago);
         let (number, why) = (failure.generation, &failure.why);
-        lines.push(format!(
-            "{name}: generation {number} failed {ago} ago: {why}"
-        ));
+        let line = begin().with(Style::Bad, format!("generation {number} failed"));
+        lines.push(line.with(Style::Plain, format!(" {ago} ago: {why}")));
     }
     lines
+}
+
+/// Which of the cells is the phase.
+const PHASE: usize = 2;
+
+fn style(standing: &Standing) -> Style {
+    match standing.phase.as_str() {
+        "serving" if standing.ready => Style::Good,
+        "killing" | "holding" => Style::Bad,
+        "draining" => Style::Aside,
+        _ => Style::Waiting,
+    }
 }
 
 fn cells(standing: &Standing, timed: bool) -> [String; 4] {
@@ -150,7 +181,7 @@ fn unix(time: SystemTime) -> Option<f64> {
 }
 
 /// As people say it: two units at most.
-pub(super) fn span(time: Duration) -> String {
+pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..10 => format!("{} s", (time.as_secs_f64() * 10.0).round() / 10.0),
@@ -173,6 +204,7 @@ mod tests {
     use super::*;
     use crate::control::Deadline;
     use crate::control::wire::{Failure, State};
+    use crate::paint::Paint;
     use std::path::Path;
 
     fn view() -> View {
@@ -222,14 +254,33 @@ mod tests {
             "     KILL in 9 min 55 s",
             "app: generation 11 failed 0.3 s ago: exit status 1 after 0.02 s",
         ];
-        assert_eq!(text(&target, &view()), expected);
+        let text = |view: &View| {
+            let lines = text(&target, view);
+            let plain = lines.iter().map(|line| line.shown(Paint::Plain));
+            plain.collect::<Vec<_>>()
+        };
+        assert_eq!(text(&view()), expected);
         let unknown = View {
             source: Source::Unknown("it is not a socket".to_owned()),
             state: State::default(),
         };
         assert_eq!(
-            text(&target, &unknown),
+            text(&unknown),
             ["app: cannot tell what is running: it is not a socket"]
+        );
+    }
+
+    #[test]
+    fn the_phase_is_coloured_and_nothing_moves() {
+        let target = Target::new(Path::new("/run/app/app.pid"));
+        let lines = text(&target, &view());
+        let coloured = lines[0].shown(Paint::Colours);
+        let plain = lines[0].shown(Paint::Plain);
+        assert_eq!(coloured, plain.replace("serving", "\x1b[32mserving\x1b[0m"));
+        let failed = lines[4].shown(Paint::Colours);
+        assert!(
+            failed.contains("\x1b[31mgeneration 11 failed\x1b[0m"),
+            "{failed}"
         );
     }
 

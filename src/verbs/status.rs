@@ -9,19 +9,25 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::doorbell::Doorbell;
 use super::view::View;
-use super::{Format, Target, display, say};
+use super::{Format, Target, display, say, say_in};
 use crate::control::{Connection, Message, Received};
 use crate::departure::{FAILED, verb};
+use crate::paint::Paint;
 use crate::process::Process;
 use crate::report::{cause, complain};
 
 /// Shows each once; the highest of their statuses is the exit status.
-pub(super) fn show(targets: &[Target], format: Format, output: &mut dyn Write) -> i32 {
+pub(super) fn show(
+    targets: &[Target],
+    format: Format,
+    paint: Paint,
+    output: &mut dyn Write,
+) -> i32 {
     let mut highest = verb::YES;
     for target in targets {
         let view = target.look(false).0;
         highest = highest.max(view.verdict());
-        if let Err(error) = print(target, &view, format, output) {
+        if let Err(error) = print(target, &view, format, paint, output) {
             return unprinted(&error);
         }
     }
@@ -29,7 +35,12 @@ pub(super) fn show(targets: &[Target], format: Format, output: &mut dyn Write) -
 }
 
 /// Shows each whenever it changes, until nobody reads it any more.
-pub(super) fn watch(targets: &[Target], format: Format, output: &mut dyn Write) -> i32 {
+pub(super) fn watch(
+    targets: &[Target],
+    format: Format,
+    paint: Paint,
+    output: &mut dyn Write,
+) -> i32 {
     let mut all: Vec<Watched<'_>> = targets.iter().map(Watched::new).collect();
     loop {
         for one in &mut all {
@@ -41,7 +52,7 @@ pub(super) fn watch(targets: &[Target], format: Format, output: &mut dyn Write) 
                     return FAILED;
                 }
             };
-            if let Err(error) = print(one.target, &view, format, output) {
+            if let Err(error) = print(one.target, &view, format, paint, output) {
                 return unprinted(&error);
             }
         }
@@ -51,9 +62,15 @@ pub(super) fn watch(targets: &[Target], format: Format, output: &mut dyn Write) 
     }
 }
 
-fn print(target: &Target, view: &View, format: Format, output: &mut dyn Write) -> io::Result<()> {
+fn print(
+    target: &Target,
+    view: &View,
+    format: Format,
+    paint: Paint,
+    output: &mut dyn Write,
+) -> io::Result<()> {
     match format {
-        Format::Text => say(output, &display::text(target, view)),
+        Format::Text => say_in(paint, output, &display::text(target, view)),
         Format::Json => say(output, &[display::json(target, view, SystemTime::now())]),
         Format::Nothing => Ok(()),
     }
@@ -188,7 +205,7 @@ mod tests {
         let keeper = reply(one.listener(), vec![state(&[(7, "serving")])]);
         let mut printed = Vec::new();
         let targets = [one.target, other.target];
-        let status = show(&targets, Format::Text, &mut printed);
+        let status = show(&targets, Format::Text, Paint::Plain, &mut printed);
         assert_eq!(status, verb::NOTHING_RUNNING);
         let expected = "app: generation 7  pid 4007  serving  for 0 s\napp: nothing is running\n";
         assert_eq!(String::from_utf8(printed).unwrap(), expected);

@@ -15,7 +15,7 @@ pub(super) fn arguments(data: &[u8]) {
         .into_iter()
         .chain(words)
         .collect();
-    match cli::parse(all.clone()) {
+    match cli::parse(&all) {
         Ok(Invocation::Launch(service)) => {
             assert!(service.pid_file.is_absolute());
             for signal in [
@@ -34,7 +34,12 @@ pub(super) fn arguments(data: &[u8]) {
             assert!(service.lines().iter().all(|number| *number > 2));
         }
         Ok(Invocation::Notify(message)) => assert!(!message.is_empty()),
-        Ok(Invocation::Exec(..) | Invocation::Verb(_) | Invocation::Check(_)) => {}
+        Ok(
+            Invocation::Exec(..)
+            | Invocation::Rehearse(_)
+            | Invocation::Verb(_)
+            | Invocation::Check(_),
+        ) => {}
         Err(Refusal::Answer(text)) => assert!(!text.is_empty()),
         Err(Refusal::Complaint(line, status)) => {
             assert!([2, 125, 126, 127].contains(&status), "{status}: {line}");

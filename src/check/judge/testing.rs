@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::Parser;
-
 use super::Finding;
 use crate::check::finding::Level;
 use crate::check::reading::kernel::Kernel;
@@ -15,9 +13,9 @@ use crate::cli::{self, RunArguments, Service};
 
 /// By its options; the PID file is `/run/app/app.pid`.
 pub(super) fn service(options: &str) -> Service {
-    let line = format!("seamless-run --pid-file /run/app/app.pid {options} -- ./daemon");
+    let line = format!("--pid-file /run/app/app.pid {options} -- ./daemon");
     let words: Vec<OsString> = line.split_ascii_whitespace().map(OsString::from).collect();
-    let arguments = RunArguments::try_parse_from(words).unwrap();
+    let arguments = RunArguments::read(&words, 125).unwrap();
     cli::service_of(arguments, Path::new("/")).unwrap().unwrap()
 }
 

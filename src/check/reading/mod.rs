@@ -14,8 +14,6 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
-
 use super::arguments::{Place, Request};
 use super::script::{self, Launch, Unclear, Word};
 use super::tools;
@@ -153,6 +151,13 @@ fn service_directory(
     })
 }
 
+/// The same, for whoever only wants to know that.
+pub(super) fn supervisor_at(service: &Service) -> Option<Supervisor> {
+    let (_, record) = Directory::read(&Files::beside(&service.pid_file));
+    let running = Running::find(&record, service.prepare_signal)?;
+    recognised(&running).ok()
+}
+
 /// Whoever supervises what runs.
 fn recognised(running: &Running) -> Result<Supervisor, String> {
     let Some(launcher) = &running.launcher else {
@@ -193,9 +198,10 @@ fn arguments_of(supervisor: &Supervisor) -> Result<RunArguments, Options> {
             Unclear::Expansion(word) => format!("{place}: what {word} is cannot be told"),
         })
     })?;
-    let words = launch.words.iter().map(|word| word.text.as_str());
-    RunArguments::try_parse_from(words).map_err(|error| {
-        let refused = match cli::refusal(&error, crate::departure::FAILED) {
+    let words = launch.words.iter().skip(1);
+    let words: Vec<OsString> = words.map(|word| OsString::from(&word.text)).collect();
+    RunArguments::read(&words, crate::departure::FAILED).map_err(|refusal| {
+        let refused = match refusal {
             cli::Refusal::Complaint(words, _) => words,
             cli::Refusal::Answer(_) => "it only prints its help or its version".to_owned(),
         };

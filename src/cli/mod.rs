@@ -1,25 +1,33 @@
 //! What can be typed, and what it means (§9).
 
+mod arguments;
+pub(crate) mod guess;
+mod help;
+pub(crate) mod options;
+mod quick;
+mod typed;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
-use clap::Parser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-
 use crate::check;
 use crate::daemon::{Command, Drain};
-use crate::departure::{FAILED, verb};
+use crate::departure::FAILED;
 use crate::files;
 use crate::generation::{Policy, PrepareWhen};
 use crate::listen::{self, Convention, Wanted};
 use crate::notify::verb as notify;
 use crate::ready::When;
 use crate::report::Volume;
-use crate::signals::{Meaning, Meanings, Signal};
+use crate::signals::{self, Meaning, Meanings, Signal};
 use crate::verbs::{self, Verb};
+use anyhow::{Result, anyhow, bail};
+
+pub(crate) use arguments::RunArguments;
+pub(crate) use options::{Form, Opt};
+pub(crate) use typed::Typed;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -27,6 +35,8 @@ pub(crate) enum Invocation {
     /// No PID file: nothing is seamless, and nobody need stand in the way.
     Exec(Command, Listen),
     Launch(Box<Service>),
+    /// One of the two above is not to be done, and told.
+    Rehearse(Box<Invocation>),
     /// The lines of the message.
     Notify(String),
     Verb(Verb),
@@ -91,143 +101,80 @@ pub(crate) enum Refusal {
     Complaint(String, i32),
 }
 
-/// Makes the ordinary restart of a service supervisor a zero-downtime restart
-///
-/// On TERM the daemon is told to prepare (USR2), and goes on serving, detached, while the
-/// supervisor starts its successor; when that one is ready, the old one is told to drain (TERM).
-#[derive(Parser, Debug)]
-#[command(
-    name = "seamless-run",
-    version,
-    override_usage = "seamless-run [OPTIONS] [--] COMMAND [ARG]...\n       seamless-run notify WORD...\n       seamless-run status FILE... | restart FILE | stop FILE\n       seamless-run check [--unit UNIT | --service DIRECTORY | OPTIONS -- COMMAND]",
-    after_help = "Verbs (the first word only; after -- a word of that name is a command):\n  \
-        notify   says to the launcher that this daemon has started, is prepared, ... (notify --help)\n  \
-        status   shows every generation (status --help)\n  \
-        restart  restarts, and waits for the verdict on the new generation (restart --help)\n  \
-        stop     ends every generation (stop --help)\n  \
-        check    says what will go wrong with this service under its supervisor (check --help)\n\n\
-        TIME is like 500ms, 5s, 2m or 1h, a bare number seconds; 0 or none is never. SIGNAL is like TERM, SIGTERM, 15 or RTMIN+1.\n\
-        Exit status: the daemon's own; 0 after a restart; 125 seamless-run failed, 126 the command \
-        cannot be executed, 127 it was not found."
-)]
-pub(crate) struct RunArguments {
-    /// Name the service; lock and record lie beside it. Without it nothing is seamless
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) pid_file: Option<PathBuf>,
-    /// Open this socket, hold it through every restart and crash, and pass it to the daemon (fd 3, 4, ...): 8080, 127.0.0.1:8080, udp:53, /run/app.sock, @abstract, ...; options: backlog, mode, owner, group, reuseport, v6only, freebind, device, keepalive
-    #[arg(short, long, value_name = "[NAME=]ADDR[,OPT...]")]
-    listen: Vec<OsString>,
-    /// How the daemon is told of them, beside LISTEN_FDS: systemd (nothing else), nginx (and no prepare signal), server-starter
-    #[arg(long, value_name = "CONVENTION", default_value = "systemd")]
-    listen_env: String,
-    /// When a new generation is taken for ready; repeated: all of it must hold. notify: it says so (the default); fd:N: it writes a line to this descriptor (s6's way); listen:ADDR: it listens there, or waits for connections at a socket of --listen; pid-file:PATH: its own PID file names it; exec:COMMAND: this succeeds (make sure that a predecessor cannot answer it; SEAMLESS_PID and SEAMLESS_GENERATION are set); after:TIME: it lives that long
-    #[arg(short, long, value_name = "WHEN", requires = "pid_file")]
-    ready: Vec<String>,
-    /// How long one run of an exec: probe may take; then it is killed, and counts as failed
-    #[arg(long, value_name = "TIME", default_value = "5s", requires = "pid_file")]
-    probe_timeout: String,
-    /// Run this (by /bin/sh) before the daemon is started; if it fails, this generation ends, and its predecessor serves on
-    #[arg(long, value_name = "COMMAND", requires = "pid_file")]
-    pre_start: Option<String>,
-    /// Run this once the daemon has been started (SEAMLESS_PID, SEAMLESS_GENERATION); a failure is only logged
-    #[arg(long, value_name = "COMMAND", requires = "pid_file")]
-    post_start: Option<String>,
-    /// Write a newline to this descriptor when the daemon is ready, as s6 wants it (a file notification-fd in the service directory)
-    #[arg(long, value_name = "N", requires = "pid_file")]
-    notification_fd: Option<String>,
-    /// What a signal to the launcher means: auto, restart, stop, forward, ignore, or another signal [TERM=auto, INT=stop, others forwarded]; auto is what the supervisor wants, or a restart where that cannot be told
-    #[arg(long, value_name = "SIGNAL=ACTION", requires = "pid_file")]
-    on: Vec<String>,
-    /// How the daemon is told that a successor will come: auto, none, or a name
-    #[arg(long, value_name = "SIGNAL", default_value = "auto")]
-    prepare_signal: String,
-    /// The signal by which the daemon may answer that it is prepared, beside a message
-    #[arg(long, value_name = "SIGNAL", default_value = "CHLD")]
-    detach_signal: String,
-    /// How long to wait for that answer; then a daemon that is ready is detached all the same
-    #[arg(long, value_name = "TIME", default_value = "5s")]
-    prepare_timeout: String,
-    /// How the daemon is told to finish what it has in hand and exit
-    #[arg(
-        long,
-        value_name = "SIGNAL",
-        default_value = "TERM",
-        requires = "pid_file"
-    )]
-    drain_signal: String,
-    /// Send that signal to the daemon's whole process group
-    #[arg(long, requires = "pid_file")]
-    drain_group: bool,
-    /// How long a new generation may take to become ready; then it is stopped, and its predecessor serves on
-    #[arg(long, value_name = "TIME", default_value = "none")]
-    ready_timeout: String,
-    /// How long a replaced generation may take to drain before KILL
-    #[arg(long, value_name = "TIME", default_value = "10m")]
-    drain_timeout: String,
-    /// How long a detached generation waits for a successor; then it was a stop
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    orphan_timeout: String,
-    /// How long the sockets of a daemon that has died are kept for its successor; connections wait meanwhile; 0: not at all
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    hold_timeout: String,
-    /// How long a stop waits before KILL; shorter than the supervisor's own patience
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    stop_timeout: String,
-    /// In log lines [from the PID file]
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Log warnings only
-    #[arg(short, long, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Log what the daemon says, too
-    #[arg(short, long)]
-    verbose: bool,
-    /// The daemon, in the foreground, and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
-    pub(crate) command: Vec<OsString>,
-}
+/// The words that are verbs, where they come first.
+pub(crate) const VERBS: [&str; 5] = ["status", "restart", "stop", "notify", "check"];
 
-/// Tells the keeper how this daemon is; for shell scripts
-///
-/// Returns when it has taken effect.
-#[derive(Parser, Debug)]
-#[command(
-    name = "seamless-run notify",
-    override_usage = "seamless-run notify started|prepared|stopping|reloading|watchdog|status TEXT|KEY=VALUE...",
-    after_help = "Words:\n  \
-        started, ready  this daemon serves: write the PID file, tell the predecessors to drain\n  \
-        prepared        the answer to USR2: a successor may be started\n  \
-        stopping        this daemon is about to exit by itself\n  \
-        reloading       it reads its configuration anew; started says when that is done\n  \
-        watchdog        it is alive (WatchdogSec= of systemd)\n  \
-        status TEXT     one line for people\n  \
-        KEY=VALUE       any line of sd_notify(3)\n\n\
-        In a script: trap 'seamless-run notify prepared' USR2\n\n\
-        Exit status: 0 done, 1 refused, 2 wrong use, 3 there is no launcher, 124 no answer in 10 s."
-)]
-struct NotifyArguments {
-    #[arg(value_name = "WORD", required = true, hide = true)]
-    words: Vec<String>,
-}
+/// Everything that has a help.
+#[cfg(test)]
+pub(crate) static FORMS: [&Form; 6] = [
+    &options::RUN,
+    &notify::FORM,
+    &verbs::STATUS,
+    &verbs::RESTART,
+    &verbs::STOP,
+    &check::FORM,
+];
 
 /// Understands the arguments, the program's name included.
-pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Invocation, Refusal> {
-    if arguments.get(1).map(OsString::as_os_str) == Some(OsStr::new("notify")) {
-        let words = parse_with::<NotifyArguments>(&arguments[1..], verb::USAGE)?.words;
-        let message = notify::message(&words);
-        return message
-            .map(Invocation::Notify)
-            .map_err(complaint(verb::USAGE));
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Invocation, Refusal> {
+    let words = arguments.get(1..).unwrap_or_default();
+    match words.first().and_then(|word| word.to_str()) {
+        Some("notify") => {
+            let message = notify::parse(&words[1..])?;
+            return Ok(Invocation::Notify(message));
+        }
+        Some("check") => {
+            let request = check::parse(&words[1..])?;
+            return Ok(Invocation::Check(Box::new(request)));
+        }
+        _ => {}
     }
-    if let Some(verb) = verbs::parse(&arguments[1.min(arguments.len())..])? {
+    if let Some(verb) = verbs::parse(words)? {
         return Ok(Invocation::Verb(verb));
     }
-    if arguments.get(1).map(OsString::as_os_str) == Some(OsStr::new("check")) {
-        let request = check::parse(&arguments[1..])?;
-        return Ok(Invocation::Check(Box::new(request)));
+    let arguments = RunArguments::read(words, FAILED)?;
+    let rehearsal = arguments.dry_run;
+    let meant = mean(arguments, files::absolute).map_err(complaint(FAILED))?;
+    match rehearsal {
+        true => Ok(Invocation::Rehearse(Box::new(meant))),
+        false => Ok(meant),
     }
-    let arguments = parse_with::<RunArguments>(&arguments, FAILED)?;
-    mean(arguments, files::absolute).map_err(complaint(FAILED))
+}
+
+/// Whether it is only a rehearsal, in arguments that cannot be understood as a whole.
+pub(crate) fn is_rehearsal(arguments: &[OsString]) -> bool {
+    let mut words = arguments.iter().skip(1);
+    while let Some(word) = words.next() {
+        let word = word.as_encoded_bytes();
+        let takes_next = |option: &Opt| {
+            let is_long = word.strip_prefix(b"--") == Some(option.long.as_bytes());
+            let is_short = option
+                .short
+                .is_some_and(|letter| word == [b'-', letter as u8]);
+            !option.value.is_empty() && (is_long || is_short)
+        };
+        match word {
+            b"--dry-run" => return true,
+            b"--" => return false,
+            _ if !word.starts_with(b"-") => return false,
+            _ if options::RUN.all().any(takes_next) => {
+                words.next();
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// What is to be added where the first word is no command: it may be meant for a verb.
+pub(crate) fn verb_meant(arguments: &[OsString]) -> Option<String> {
+    let word = arguments.get(1)?.to_str()?;
+    let meant = match word {
+        "help" => "--help",
+        "version" => "--version",
+        _ => return guess::meant(word, VERBS).map(|verb| format!("is the verb {verb} meant?")),
+    };
+    Some(format!("is {meant} meant?"))
 }
 
 /// The service that these options of a command line elsewhere are about; what is not there yet is no
@@ -266,56 +213,6 @@ pub(crate) fn complaint(status: i32) -> impl Fn(anyhow::Error) -> Refusal {
     move |error| Refusal::Complaint(error.to_string(), status)
 }
 
-pub(crate) fn parse_with<Arguments: Parser>(
-    arguments: &[OsString],
-    status: i32,
-) -> Result<Arguments, Refusal> {
-    Arguments::try_parse_from(arguments).map_err(|error| refusal(&error, status))
-}
-
-pub(crate) fn refusal(error: &clap::Error, status: i32) -> Refusal {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Answer(error.to_string()),
-        _ => Refusal::Complaint(in_one_line(error), status),
-    }
-}
-
-/// clap says it in paragraphs; people who read a service's log want one line.
-fn in_one_line(error: &clap::Error) -> String {
-    let named = |kind| match error.get(kind) {
-        Some(ContextValue::String(name)) => Some(name.clone()),
-        Some(ContextValue::Strings(names)) => Some(names.join(" ")),
-        _ => None,
-    };
-    let text = error.to_string();
-    let usage = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Usage: "));
-    let usage = usage.unwrap_or("see --help");
-    match (error.kind(), named(ContextKind::InvalidArg)) {
-        (ErrorKind::MissingRequiredArgument, Some(missing)) => {
-            let bare = missing
-                .strip_prefix('<')
-                .map(|name| name.trim_end_matches(['>', '.']));
-            let missing = bare.unwrap_or(&missing);
-            format!("{missing} is missing; use: {usage}")
-        }
-        (ErrorKind::UnknownArgument, Some(unknown)) => match named(ContextKind::SuggestedArg) {
-            Some(meant) => format!("unknown option {unknown}; is {meant} meant?"),
-            None => format!(
-                "unknown option {unknown}; see --help (a command of that name comes after --)"
-            ),
-        },
-        _ => {
-            let first = text.lines().next().unwrap_or_default();
-            format!(
-                "{}; see --help",
-                first.strip_prefix("error: ").unwrap_or(first)
-            )
-        }
-    }
-}
-
 /// From what was typed to what is meant.
 fn mean(
     arguments: RunArguments,
@@ -323,7 +220,7 @@ fn mean(
 ) -> Result<Invocation> {
     let command = Command::new(&arguments.command)?;
     let convention = Convention::parse(&arguments.listen_env)?;
-    let (prepare, prepare_signal) = match (arguments.prepare_signal.as_str(), convention) {
+    let (prepare, prepare_signal) = match (&*arguments.prepare_signal, convention) {
         // USR2 would have it start a second one by itself.
         ("auto", Convention::Nginx) | ("none", _) => (PrepareWhen::Never, Signal::USR2),
         ("auto", _) => (PrepareWhen::Auto, Signal::USR2),
@@ -479,7 +376,8 @@ pub(crate) fn name_of(pid_file: &Path) -> String {
 fn signal(option: &str, name: &str) -> Result<Signal> {
     let Some(signal) = Signal::parse(name) else {
         bail!(
-            "{option}: unknown signal {name:?}; use a name or a number of signal(7), such as USR2 or RTMIN+1"
+            "{option}: unknown signal {name:?}; use a name or a number of signal(7), such as USR2 or RTMIN+1{}",
+            signal_meant(name).map_or_else(String::new, |signal| format!("; is {signal} meant?"))
         );
     };
     if !signal.can_be_caught() {
@@ -488,12 +386,24 @@ fn signal(option: &str, name: &str) -> Result<Signal> {
     Ok(signal)
 }
 
+/// The name that this one is nearest to, if it is near enough to be a slip.
+fn signal_meant(text: &str) -> Option<String> {
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let known: Vec<String> = signals::all_that_can_be_caught()
+        .map(|one| one.to_string())
+        .collect();
+    guess::meant(name, known.iter().map(String::as_str)).map(str::to_owned)
+}
+
 fn descriptor(number: &str) -> Result<i32> {
     let parsed = number.parse().ok().filter(|number: &i32| *number > 2);
     parsed.ok_or_else(|| {
         anyhow!("--notification-fd {number:?} is no descriptor for that; use a number from 3 on, the one in the supervisor's notification-fd file")
     })
 }
+
+const ACTIONS: [&str; 5] = ["auto", "restart", "stop", "forward", "ignore"];
 
 pub(crate) fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
     let Some((name, action)) = rule.split_once('=') else {
@@ -511,9 +421,14 @@ pub(crate) fn parse_on(rule: &str) -> Result<(Signal, Meaning)> {
         "ignore" => Meaning::Ignore,
         other => match Signal::parse(other) {
             Some(other) => Meaning::Forward(other),
-            None => bail!(
-                "--on {rule:?}: unknown action {other:?}; use auto, restart, stop, forward, ignore, or another signal"
-            ),
+            None => {
+                let guess = guess::meant(other, ACTIONS).map(str::to_owned);
+                let guess = guess.or_else(|| signal_meant(other));
+                bail!(
+                    "--on {rule:?}: unknown action {other:?}; use auto, restart, stop, forward, ignore, or another signal{}",
+                    guess.map_or_else(String::new, |one| format!("; is {one} meant?"))
+                )
+            }
         },
     };
     Ok((subject, meaning))
@@ -559,14 +474,13 @@ pub(crate) fn parse_time(text: &str) -> Option<Option<Duration>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parsed(words: &[&str]) -> Result<Invocation, Refusal> {
         parse(
-            std::iter::once("seamless-run")
+            &std::iter::once("seamless-run")
                 .chain(words.iter().copied())
                 .map(OsString::from)
-                .collect(),
+                .collect::<Vec<_>>(),
         )
     }
 
@@ -695,6 +609,34 @@ mod tests {
     }
 
     #[test]
+    fn a_rehearsal_is_known_where_nothing_else_is() {
+        let is = |words: &[&str]| {
+            let words = std::iter::once(&"seamless-run").chain(words);
+            is_rehearsal(&words.map(OsString::from).collect::<Vec<_>>())
+        };
+        assert!(is(&["--dry-run"]));
+        assert!(is(&[
+            "-p",
+            "f",
+            "--bogus",
+            "--stop-timeout",
+            "x",
+            "--dry-run",
+            "y"
+        ]));
+        assert!(is(&["-pf", "--name=x", "-q", "--dry-run"]));
+        // A command's own, or a value.
+        for words in [
+            &[][..],
+            &["-p", "--dry-run", "x"],
+            &["-p", "f", "x", "--dry-run"],
+            &["-p", "f", "--", "--dry-run"],
+        ] {
+            assert!(!is(words), "{words:?}");
+        }
+    }
+
+    #[test]
     fn signals_can_be_given_another_meaning() {
         let service = service(&[
             "-p/tmp/app.pid",
@@ -733,11 +675,5 @@ mod tests {
         ] {
             assert_eq!(parse_time(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn clap_finds_no_fault_with_the_arguments() {
-        RunArguments::command().debug_assert();
-        NotifyArguments::command().debug_assert();
     }
 }
