@@ -389,7 +389,7 @@ impl Keeper {
         keep.extend(self.commands.descriptors());
         keep.extend(self.wishes.descriptors());
         let watched = self.pid_file_watch.iter();
-        keep.extend(watched.flat_map(PidFileWatch::descriptors));
+        keep.extend(watched.filter_map(PidFileWatch::descriptor));
         keep.extend(self.directory_watch.iter().map(AsFd::as_fd));
         keep.extend(self.sockets.descriptors());
         keep.extend(self.lock.as_ref().map(AsFd::as_fd));
@@ -450,6 +450,8 @@ impl Keeper {
         sources.extend(self.daemon.end());
         sources.extend(self.readiness.iter().flat_map(Readiness::to_watch));
         sources.extend(self.commands.to_watch());
+        let watched = self.pid_file_watch.iter();
+        sources.extend(watched.filter_map(PidFileWatch::to_watch));
         sources.extend(self.wishes.to_watch());
         sources.extend(self.predecessors.to_watch());
         sources.extend(self.callers.to_watch());

@@ -24,7 +24,6 @@ impl Signal {
     pub(crate) const FPE: Signal = Signal(Standard::SIGFPE as i32);
     pub(crate) const IO: Signal = Signal(Standard::SIGIO as i32);
     pub(crate) const URG: Signal = Signal(Standard::SIGURG as i32);
-    pub(crate) const WINCH: Signal = Signal(Standard::SIGWINCH as i32);
 
     pub(crate) fn from_number(number: i32) -> Option<Signal> {
         let known =
@@ -50,7 +49,7 @@ impl Signal {
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         let real_time = sys::real_time_signals();
         if let Some(offset) = name.strip_prefix("RTMIN") {
-            let number = real_time.start() + parse_offset(offset, '+')?;
+            let number = real_time.start().checked_add(parse_offset(offset, '+')?)?;
             return real_time.contains(&number).then_some(Signal(number));
         }
         if let Some(offset) = name.strip_prefix("RTMAX") {

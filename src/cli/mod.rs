@@ -154,8 +154,9 @@ pub(crate) fn is_rehearsal(arguments: &[OsString]) -> bool {
             !option.value.is_empty() && (is_long || is_short)
         };
         match word {
-            b"--dry-run" => return true,
             b"--" => return false,
+            // However it was meant to be spelled.
+            _ if word.starts_with(b"--dry") => return true,
             _ if !word.starts_with(b"-") => return false,
             _ if options::RUN.all().any(takes_next) => {
                 words.next();

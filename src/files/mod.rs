@@ -230,6 +230,9 @@ fn is_alone_of(user: u32, metadata: &fs::Metadata) -> bool {
 
 /// The absolute form of a path that was typed, with a directory that exists.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        bail!("the PID file has an empty name; name a file");
+    }
     let absolute = std::path::absolute(path)
         .with_context(|| format!("cannot find the working directory for {}", path.display()))?;
     let named = path.as_os_str().as_encoded_bytes().last() != Some(&b'/');

@@ -28,7 +28,6 @@ impl Keeper {
 
     /// What a commit writes and says, with these words for people; it may be done twice (R20).
     pub(super) fn take_the_place(&mut self, words: Option<&str>) {
-        self.pid_file_watch = None;
         let written = self.with_lock(|keeper, lock| {
             // The record first: whoever is named by the PID file is known to be ready (R20).
             let mut record = keeper.record()?;

@@ -5,7 +5,7 @@ use super::wish::meaning_by;
 use crate::changes::Changes;
 use crate::control::{Attempt, Heard as HeardFromCaller, Id, Message as Request};
 use crate::departure::Ending;
-use crate::generation::{Event, Voice, Wish};
+use crate::generation::{Event, Phase, Voice, Wish};
 use crate::link::{Heard, Link, Word};
 use crate::notify::{Delivered, Received, Strangers};
 use crate::predecessors::News as PredecessorNews;
@@ -273,5 +273,9 @@ impl Keeper {
             self.apply(Event::LastOneGone, link);
         }
         self.tell_watchers();
+        if !matches!(self.phase, Phase::Starting { .. }) {
+            // Not before: it may take its time.
+            self.pid_file_watch = None;
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Changes in a directory, told by signals: `F_NOTIFY` of fcntl(2), "dnotify".
 //!
-//! Not by inotify: to close one of its descriptors takes 10 ms and more, for the kernel waits until nobody
-//! can be on his way to a watch any more; three such closes stood in the way of each restart. And a user
-//! has 128 of them (`fs.inotify.max_user_instances`), for all his programs together. What a signal cannot
-//! say, which file it was, whoever watches sees by looking; signals of one kind that nobody has read yet
-//! are one, so that nobody can flood us.
+//! Not by inotify, where it need not be: to close one of its descriptors takes 10 ms and more, for the kernel
+//! waits until nobody can be on his way to a watch any more; three such closes stood in the way of each
+//! restart. And a user has 128 of them (`fs.inotify.max_user_instances`), for all his programs together. A
+//! signal does not say which file it was: whoever watches looks. Signals of one kind that nobody has read
+//! yet are one, so that nobody can flood us.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,19 +24,16 @@ pub(crate) enum Change {
     Any,
     /// Something was removed, or renamed.
     Removal,
-    /// Something was renamed, in the same directory.
-    Renaming,
 }
 
 impl Change {
-    const ALL: [Change; 3] = [Change::Any, Change::Removal, Change::Renaming];
+    const ALL: [Change; 2] = [Change::Any, Change::Removal];
 
     /// Of those that nobody sends to a keeper, and whose default is harmless or which it blocks.
     fn signal(self) -> Signal {
         match self {
             Change::Any => Signal::IO,
             Change::Removal => Signal::URG,
-            Change::Renaming => Signal::WINCH,
         }
     }
 
@@ -44,7 +41,6 @@ impl Change {
         match self {
             Change::Any => DN_CREATE | DN_MODIFY | DN_RENAME | DN_DELETE,
             Change::Removal => DN_DELETE,
-            Change::Renaming => DN_RENAME,
         }
     }
 }
@@ -65,7 +61,6 @@ pub(crate) fn signals() -> impl Iterator<Item = Signal> {
 pub(crate) struct Changes {
     pub(crate) any: bool,
     pub(crate) removal: bool,
-    pub(crate) renaming: bool,
 }
 
 impl Changes {
@@ -73,7 +68,6 @@ impl Changes {
     pub(crate) fn hear(&mut self, number: i32) {
         self.any |= number == Change::Any.signal().number();
         self.removal |= number == Change::Removal.signal().number();
-        self.renaming |= number == Change::Renaming.signal().number();
     }
 }
 

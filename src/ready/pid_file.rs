@@ -1,24 +1,34 @@
 //! The seed's way of *started*: the daemon writes its own PID into the PID file (R12).
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-use nix::libc;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::changes::{Change, Changes, Watch};
 use crate::files::{Files, Found};
 
+const READS_AT_ONCE: usize = 16;
+
 /// Watches the PID file while a daemon starts.
 #[derive(Debug)]
 pub(crate) struct PidFileWatch {
-    watches: Vec<Watch>,
+    eye: Eye,
     files: Files,
-    /// What has its name. Held, so that its number is not given to another file.
-    known: Option<File>,
+    name: OsString,
     removed: bool,
     looked: bool,
+}
+
+/// Where somebody is named already it matters in which way the daemon takes his place, and that only inotify
+/// tells. To drop it takes 10 ms and more. Where there is none to be had, what is found missing was removed.
+#[derive(Debug)]
+enum Eye {
+    Names(Inotify),
+    Signals(Watch),
+    #[cfg(test)]
+    Nothing,
 }
 
 /// The daemon has named itself.
@@ -32,21 +42,22 @@ pub(crate) struct Named {
 impl PidFileWatch {
     /// To be opened before the daemon runs, so that nothing it does is missed.
     pub(crate) fn open(files: &Files) -> io::Result<PidFileWatch> {
-        let watch = |change| Watch::open(files.directory(), change);
-        // Some keep it open, some link it into place.
-        let mut own = PidFileWatch::by(vec![watch(Change::Any)?], files);
-        if own.known.is_some() {
-            own.watches.push(watch(Change::Removal)?);
-            own.watches.push(watch(Change::Renaming)?);
-        }
-        Ok(own)
+        let names = match files.found() {
+            Found::Nothing => None,
+            Found::Pid(_) | Found::Empty | Found::Link | Found::Other(_) => watch_names(files).ok(),
+        };
+        let eye = match names {
+            Some(inotify) => Eye::Names(inotify),
+            None => Eye::Signals(Watch::open(files.directory(), Change::Any)?),
+        };
+        Ok(PidFileWatch::by(eye, files))
     }
 
-    fn by(watches: Vec<Watch>, files: &Files) -> PidFileWatch {
+    fn by(eye: Eye, files: &Files) -> PidFileWatch {
         PidFileWatch {
-            watches,
+            eye,
             files: files.clone(),
-            known: hold(files),
+            name: files.pid_file.file_name().unwrap_or_default().to_owned(),
             removed: false,
             looked: false,
         }
@@ -54,119 +65,182 @@ impl PidFileWatch {
 
     /// What has happened since the last look.
     pub(crate) fn look(&mut self, changes: Changes, daemon: i32) -> Option<Named> {
-        if std::mem::replace(&mut self.looked, true) && changes == Changes::default() {
+        let first = !std::mem::replace(&mut self.looked, true);
+        let touched = match &self.eye {
+            Eye::Names(inotify) => {
+                let (touched, removed) = read(inotify, &self.name);
+                self.removed |= removed;
+                touched
+            }
+            Eye::Signals(_) => changes.any,
+            #[cfg(test)]
+            Eye::Nothing => changes.any,
+        };
+        if !first && !touched {
             return None;
         }
-        match fs::symlink_metadata(&self.files.pid_file) {
-            Ok(found) if self.is_known(&found) => {}
-            Ok(_) => {
-                // Another one. A file that was renamed into its place has removed nothing; where somebody
-                // renamed another one in the same moment, a second signal is the lesser evil than a
-                // predecessor that nobody tells.
-                self.removed |= self.known.is_some() && changes.removal && !changes.renaming;
-                self.known = hold(&self.files);
-            }
-            Err(_) => self.removed |= self.known.take().is_some(),
-        }
+        let found = self.files.found();
+        self.removed |= found == Found::Nothing;
         // Whoever owns the file: it is enough that it names our own child (R18).
-        let named = self.files.found() == Found::Pid(daemon);
-        named.then_some(Named {
+        (found == Found::Pid(daemon)).then_some(Named {
             predecessor_told: self.removed,
         })
     }
 
-    fn is_known(&self, found: &fs::Metadata) -> bool {
-        let known = self.known.as_ref().and_then(|known| known.metadata().ok());
-        known.is_some_and(|known| known.dev() == found.dev() && known.ino() == found.ino())
+    pub(crate) fn to_watch(&self) -> Option<BorrowedFd<'_>> {
+        match &self.eye {
+            Eye::Names(inotify) => Some(inotify.as_fd()),
+            Eye::Signals(_) => None,
+            #[cfg(test)]
+            Eye::Nothing => None,
+        }
     }
 
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let known = self.known.iter().map(AsFd::as_fd);
-        self.watches.iter().map(AsFd::as_fd).chain(known)
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.eye {
+            Eye::Names(inotify) => Some(inotify.as_fd()),
+            Eye::Signals(watch) => Some(watch.as_fd()),
+            #[cfg(test)]
+            Eye::Nothing => None,
+        }
     }
 }
 
-fn hold(files: &Files) -> Option<File> {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
-    options.open(&files.pid_file).ok()
+fn watch_names(files: &Files) -> nix::Result<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    // Some keep it open, some link it into place.
+    let wanted = AddWatchFlags::IN_MODIFY
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_ONLYDIR;
+    inotify.add_watch(files.directory(), wanted)?;
+    Ok(inotify)
+}
+
+/// Whether that file was touched, and whether it was removed.
+fn read(inotify: &Inotify, name: &OsString) -> (bool, bool) {
+    let (mut touched, mut removed) = (false, false);
+    // Somebody else may write there without end; what is left wakes us again.
+    for _ in 0..READS_AT_ONCE {
+        let Ok(events) = inotify.read_events() else {
+            break;
+        };
+        for event in events {
+            let about_it = event.name.as_ref() == Some(name);
+            let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
+            removed |= about_it && event.mask.intersects(gone);
+            // Where events were lost, the file itself still tells.
+            touched |= about_it || event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+        }
+    }
+    (touched, removed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
-    const WRITTEN: Changes = Changes {
+    const CHANGED: Changes = Changes {
         any: true,
-        removal: false,
-        renaming: false,
-    };
-    const REMOVED: Changes = Changes {
         removal: true,
-        ..WRITTEN
-    };
-    const RENAMED: Changes = Changes {
-        renaming: true,
-        ..REMOVED
     };
 
-    /// Without signals, which would reach whatever test runs.
-    fn watch() -> (tempfile::TempDir, PidFileWatch, std::path::PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("app.pid");
-        fs::write(&path, "7\n").unwrap();
-        let mut watch = PidFileWatch::by(Vec::new(), &Files::beside(&path));
-        assert_eq!(watch.look(Changes::default(), 42), None);
-        (directory, watch, path)
-    }
+    /// How it is done, whether the predecessor was told by that, and the deed.
+    type Way = (&'static str, bool, fn(&std::path::Path));
 
     fn named(predecessor_told: bool) -> Option<Named> {
         Some(Named { predecessor_told })
     }
 
+    fn place() -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid");
+        fs::write(&path, "7\n").unwrap();
+        (directory, path)
+    }
+
+    /// By names; and by what is found where there are none, for a signal would reach whatever test runs.
+    fn watches(path: &std::path::Path) -> [PidFileWatch; 2] {
+        let files = Files::beside(path);
+        let names = PidFileWatch::open(&files).unwrap();
+        assert!(matches!(names.eye, Eye::Names(_)));
+        let mut all = [names, PidFileWatch::by(Eye::Nothing, &files)];
+        for watch in &mut all {
+            assert_eq!(watch.look(Changes::default(), 42), None);
+        }
+        all
+    }
+
+    /// In how many ways a daemon may take the place, and whether it has told its predecessor by that.
     #[test]
-    fn removed_and_then_written_is_the_seeds_way() {
-        for seen_between in [true, false] {
-            let (_directory, mut watch, path) = watch();
-            fs::remove_file(&path).unwrap();
-            if seen_between {
-                assert_eq!(watch.look(REMOVED, 42), None);
-            }
-            fs::write(&path, "42").unwrap();
-            let changes = if seen_between { WRITTEN } else { REMOVED };
-            assert_eq!(watch.look(changes, 42), named(true), "{seen_between}");
+    fn whoever_removes_the_old_one_first_has_told_it() {
+        let ways: [Way; 6] = [
+            ("written over", false, |path| fs::write(path, "42").unwrap()),
+            ("removed and written", true, |path| {
+                fs::remove_file(path).unwrap();
+                fs::write(path, "42").unwrap();
+            }),
+            ("renamed into place", false, |path| {
+                let beside = path.with_extension("new");
+                fs::write(&beside, "42").unwrap();
+                fs::rename(beside, path).unwrap();
+            }),
+            ("removed, and renamed into place", true, |path| {
+                fs::remove_file(path).unwrap();
+                let beside = path.with_extension("new");
+                fs::write(&beside, "42").unwrap();
+                fs::rename(beside, path).unwrap();
+            }),
+            (
+                "from elsewhere, while another one is removed",
+                false,
+                |path| {
+                    let elsewhere = path.parent().unwrap().parent().unwrap();
+                    let beside = elsewhere.join(format!("{}.42", std::process::id()));
+                    let junk = path.with_extension("junk");
+                    fs::write(&junk, "").unwrap();
+                    fs::write(&beside, "42").unwrap();
+                    fs::rename(beside, path).unwrap();
+                    fs::remove_file(junk).unwrap();
+                },
+            ),
+            ("moved away, and written", true, |path| {
+                fs::rename(path, path.with_extension("old")).unwrap();
+                fs::write(path, "42").unwrap();
+            }),
+        ];
+        for (way, told, take_the_place) in ways {
+            let (_directory, path) = place();
+            let [mut names, mut by_sight] = watches(&path);
+            take_the_place(&path);
+            assert_eq!(names.look(CHANGED, 42), named(told), "{way}");
+            // Nothing was missing when it looked.
+            assert_eq!(by_sight.look(CHANGED, 42), named(false), "{way}");
         }
     }
 
     #[test]
-    fn written_over_tells_nobody() {
-        let (_directory, mut watch, path) = watch();
-        fs::write(&path, "42").unwrap();
-        assert_eq!(watch.look(WRITTEN, 42), named(false));
+    fn what_is_found_missing_was_removed() {
+        let (_directory, path) = place();
+        for mut watch in watches(&path) {
+            fs::remove_file(&path).unwrap();
+            assert_eq!(watch.look(CHANGED, 42), None);
+            fs::write(&path, "42").unwrap();
+            assert_eq!(watch.look(CHANGED, 42), named(true));
+        }
     }
 
     #[test]
-    fn renamed_into_place_tells_nobody() {
-        let (directory, mut watch, path) = watch();
-        let beside = directory.path().join("new");
-        fs::write(&beside, "42").unwrap();
-        fs::rename(beside, &path).unwrap();
-        assert_eq!(watch.look(RENAMED, 42), named(false));
-    }
-
-    #[test]
-    fn what_others_do_there_is_nothing() {
-        let (directory, mut watch, path) = watch();
-        fs::write(directory.path().join("other.pid"), "42").unwrap();
-        assert_eq!(watch.look(WRITTEN, 42), None);
-        fs::remove_file(directory.path().join("other.pid")).unwrap();
-        assert_eq!(watch.look(REMOVED, 42), None);
-        fs::write(&path, "43").unwrap();
-        assert_eq!(watch.look(WRITTEN, 42), None);
-        fs::write(&path, "42").unwrap();
-        assert_eq!(watch.look(Changes::default(), 42), None, "nothing was told");
-        assert_eq!(watch.look(WRITTEN, 42), named(false));
+    fn another_file_and_another_pid_are_nothing() {
+        let (directory, path) = place();
+        for mut watch in watches(&path) {
+            fs::write(directory.path().join("other.pid"), "42").unwrap();
+            assert_eq!(watch.look(CHANGED, 42), None);
+            fs::write(&path, "43").unwrap();
+            assert_eq!(watch.look(CHANGED, 42), None);
+        }
     }
 }
