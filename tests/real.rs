@@ -50,5 +50,6 @@ mod transcripts;
 mod transparency;
 mod unmodified;
 mod verbs;
+mod weight;
 mod wish_faults;
 mod wishes;

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -525,10 +526,15 @@ fn has_environment(pid: i32, is_meant: impl Fn(&[&[u8]]) -> bool) -> bool {
     is_meant(&entries)
 }
 
-/// This boot's id: PIDs and start times mean nothing beyond it.
+/// This boot's id: PIDs and start times mean nothing beyond it. Nor does this process: it is read once.
 pub(crate) fn boot_id() -> io::Result<String> {
+    static READ: OnceLock<String> = OnceLock::new();
+    if let Some(id) = READ.get() {
+        return Ok(id.clone());
+    }
     let text = read("/proc/sys/kernel/random/boot_id")?;
-    Ok(String::from_utf8_lossy(&text).trim().to_owned())
+    let id = String::from_utf8_lossy(&text).trim().to_owned();
+    Ok(READ.get_or_init(|| id).clone())
 }
 
 #[cfg(test)]
