@@ -892,7 +892,7 @@ fn an_attempt_ends_with_its_ready_timeout() {
 #[test]
 fn the_log_says_how_to_become_ready() {
     let words = "has not said that it is ready, 5.";
-    let how = "(a daemon says it with: seamless-run notify started)";
+    let how = "(it says so by READY=1 or seamless-run notify started; or it is seen: --ready listen:PORT)";
     let alone = Stage::new();
     let (lonely_launcher, lonely) = alone.daemon(&[], "", BY_CHLD);
     let stage = Stage::new();

@@ -248,7 +248,7 @@ fn status_shows_what_is_held_and_until_when() {
         panic!("{places:?}");
     };
     let told = scene.verb(&["status"]);
-    assert_eq!(told.code(), Some(0), "{}{}", told.stdout, told.stderr);
+    assert_eq!(told.code(), Some(1), "{}{}", told.stdout, told.stderr);
     for part in [
         "app: generation 1  no daemon  holding ".to_owned(),
         "close in ".to_owned(),
@@ -263,7 +263,7 @@ fn status_shows_what_is_held_and_until_when() {
     assert_eq!(one["phase"], "holding", "{state}");
     assert_eq!((&one["pid"], &one["launcher"]), (&().into(), &().into()));
     assert_eq!(one["keeper"], keeper.as_raw());
-    assert_eq!(one["serves"], true, "{state}");
+    assert_eq!(one["serves"], false, "{state}");
     assert_eq!(one["deadline"]["what"], "close", "{state}");
     let since = one["since"].as_f64().unwrap();
     let left = one["deadline"]["at"].as_f64().unwrap() - since;

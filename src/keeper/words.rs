@@ -161,7 +161,7 @@ impl Keeper {
                         format!("{name} is not ready {age} after its start; it waits for {missing}; {meanwhile}")
                     }
                     None => format!(
-                        "{name} has not said that it is ready, {age} after its start; {meanwhile} (a daemon says it with: seamless-run notify started)"
+                        "{name} has not said that it is ready, {age} after its start; {meanwhile} (it says so by READY=1 or seamless-run notify started; or it is seen: --ready listen:PORT)"
                     ),
                 });
             }
@@ -173,7 +173,7 @@ impl Keeper {
                 ends(predecessor)
             )),
             News::TakenForReady => self.report.warn(&format!(
-                "{name} has not said that it is ready, as its predecessor never did; its life of {} is taken for that (a daemon says it with: seamless-run notify started)",
+                "{name} has not said that it is ready, as its predecessor never did; its life of {} is taken for that (it says so by READY=1 or seamless-run notify started; or it is seen: --ready listen:PORT)",
                 self.age()
             )),
             News::Superseded { told } => self.report.note(&format!(

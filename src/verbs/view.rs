@@ -75,7 +75,8 @@ impl View {
 
 /// It said that it is ready, and has not been told to finish.
 pub(super) fn serves(standing: &Standing) -> bool {
-    let phases = ["serving", "preparing", "standby", "holding"];
+    // Where only the sockets are left (holding), whoever connects waits, and nobody answers.
+    let phases = ["serving", "preparing", "standby"];
     standing.ready && phases.contains(&standing.phase.as_str())
 }
 
@@ -188,6 +189,7 @@ mod tests {
         assert_eq!(view_of("standby", true).verdict(), YES);
         assert_eq!(view_of("standby", false).verdict(), NO);
         assert_eq!(view_of("draining", true).verdict(), NO);
+        assert_eq!(view_of("holding", true).verdict(), NO);
         assert_eq!(view_of("of a later version", true).verdict(), NO);
         let nothing = View::by_keeper(State::default());
         assert_eq!(nothing.verdict(), NOTHING_RUNNING);

@@ -163,7 +163,7 @@ fn daemon(running: &Running, service: &Service) -> Option<Finding> {
             format!("a restart ends it{kill} before the next one starts, and {meanwhile}");
         let finding = about.warning("prepare-signal", found, consequence);
         return Some(finding.fix(format!(
-            "let it handle {signal}, or say READY=1; where it may simply serve on beside the next one: --prepare-signal none"
+            "let it handle {signal}, or say READY=1, or see for yourself that it is ready: --ready listen:PORT; where it may simply serve on beside the next one: --prepare-signal none"
         )));
     }
     let finding = about.warning(
