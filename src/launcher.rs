@@ -32,6 +32,10 @@ use crate::sys;
 
 /// What a keeper that has said its last word may take to go, and a supervisor to hear it.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Whoever loses that many keepers one after the other, none of them as old as this, would go on losing
+/// them as fast as it can fork.
+const TOO_MANY: u32 = 50;
+const OLD: Duration = Duration::from_secs(10);
 
 /// Starts the service's next generation, and says how to end. The keeper is this process's child
 /// and never returns from here.
@@ -103,6 +107,8 @@ fn launch(service: Service) -> Result<Ending> {
                 keeper: child.as_raw(),
                 keeper_ended: None,
                 settled: true,
+                lost: 0,
+                forked: Instant::now(),
                 signals,
                 on_their_way: Vec::new(),
                 last_word: None,
@@ -130,6 +136,9 @@ struct Launcher {
     keeper_ended: Option<Ending>,
     /// The keeper has got as far as knowing its daemon; one that does not may fail for ever.
     settled: bool,
+    /// Young keepers that were lost, and when this one was forked.
+    lost: u32,
+    forked: Instant,
     signals: SignalFd,
     /// With the keeper; they are left pending in the kernel meanwhile.
     on_their_way: Vec<(Signal, Option<i32>)>,
@@ -311,6 +320,17 @@ impl Launcher {
         if !self.settled {
             self.report.warn(&format!(
                 "{gone}, as the one before; its daemon goes on without one until the next start"
+            ));
+            return Some(Ending::Exited(FAILED));
+        }
+        let now = Instant::now();
+        let is_old = now.saturating_duration_since(self.forked) >= OLD;
+        self.lost = if is_old { 1 } else { self.lost + 1 };
+        self.forked = now;
+        if self.lost >= TOO_MANY {
+            self.report.warn(&format!(
+                "{gone}, as {} before it; its daemon goes on without one until the next start",
+                TOO_MANY - 1
             ));
             return Some(Ending::Exited(FAILED));
         }

@@ -443,6 +443,22 @@ fn the_keeper_is_killed_while_its_daemon_starts() {
     row("starting", "keeper", became, "stays; 0 by restart or stop");
 }
 
+/// It could be for ever, as fast as it can fork.
+#[test]
+fn a_launcher_that_loses_every_keeper_gives_up() {
+    let stage = Stage::new();
+    let mut one = serving(&stage, &[], STARTED, BY_MESSAGE);
+    for _ in 0..49 {
+        lose_keeper(&stage, &mut one);
+        hang_up(&stage, &one);
+    }
+    kill(one.keeper);
+    let launcher = one.launcher.finish();
+    assert_eq!(launcher.code(), Some(125), "{}", stage.log.listing());
+    stage.log.wait_for("as 49 before it");
+    assert_serves(&stage, one.daemon);
+}
+
 /// R12: the next keeper watches the PID file too.
 #[test]
 fn the_keeper_is_killed_before_its_daemon_writes_its_pid_file() {
