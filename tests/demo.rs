@@ -28,6 +28,13 @@ struct Demo {
 
 impl Demo {
     fn start(scratch: &Scratch, arguments: &[&str], environment: &[(&str, &str)]) -> Demo {
+        let demo = support::example("demo");
+        let mut command = vec![demo.to_str().expect("its path is text")];
+        command.extend(arguments);
+        Demo::start_by(scratch, &command, environment)
+    }
+
+    fn start_by(scratch: &Scratch, command: &[&str], environment: &[(&str, &str)]) -> Demo {
         let terminal = Terminal::new(60, 100);
         let settings = terminal.settings();
         support::tool("setsid", "util-linux");
@@ -35,8 +42,7 @@ impl Demo {
         let script = "setsid --ctty \"$@\"; code=$?; echo \"left with $code\"; exit $code";
         let mut shell = of(scratch, Spawn::new(scratch, "sh"))
             .args(["-c", script, "sh"])
-            .arg(support::example("demo"))
-            .args(arguments)
+            .args(command)
             .stdin(terminal.device())
             .stdout(terminal.device())
             .stderr(terminal.device());
@@ -59,7 +65,8 @@ impl Demo {
     fn finish(self, scratch: &Scratch) -> (Option<i32>, String) {
         let code = self.shell.finish().code();
         let all = |state: &terminal::State| state.printed.contains("left with ");
-        let state = self.terminal.wait("the picture has gone", all);
+        let gone = format!("the picture has gone, and the shell with {code:?}");
+        let state = self.terminal.wait(&gone, all);
         assert!(!state.hides_cursor, "{:?}", state.printed);
         assert_eq!(self.terminal.settings(), self.settings);
         nothing_is_left(scratch);
@@ -106,7 +113,7 @@ fn the_picture_moves_by_itself_to_its_end() {
 
 /// The number of the newest generation, if it serves.
 fn serving(state: &terminal::State) -> Option<u32> {
-    let head = state.row("    no  phase")?;
+    let head = state.row("   gen  phase")?;
     let newest = state.rows.get(head + 1)?;
     let mut words = newest.trim_start_matches([' ', '●']).split_whitespace();
     let number = words.next()?.parse().ok()?;
@@ -158,10 +165,69 @@ fn keys_make_it_happen() {
     terminal.resize(24, 80);
     terminal.wait("it fits into the smaller one", last_row(23));
     terminal.press("s");
+    terminal.wait_for(" r start it all once more  q quit");
+    terminal.press("r");
+    // What the first one has said, while the second one begins.
+    let said = "died in the hands of a daemon that was killed";
+    terminal.wait("all of it once more", |state| {
+        state.printed.contains(said) && state.row("1/10, ").is_some()
+    });
+    terminal.press("q");
     let (code, printed) = demo.finish(&scratch);
     assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.contains(" 0 failed; "), "{printed}");
-    assert!(printed.contains("and died with it"), "{printed}");
+    assert_eq!(printed.matches(" 0 failed; ").count(), 2, "{printed}");
+}
+
+/// Nobody serves, and the version to be started is broken: whoever waits is answered all the same.
+#[test]
+fn it_is_mended_before_it_is_left() {
+    for (broken, leave) in [("b", "q"), ("h", "s"), ("b", "\x03")] {
+        let scratch = Scratch::new();
+        let demo = Demo::start(&scratch, &[], &[]);
+        let terminal = &demo.terminal;
+        terminal.wait_for("4 slow in flight");
+        terminal.press(broken);
+        terminal.wait_for(" r mend it b broken");
+        terminal.wait_for("new version: ");
+        terminal.press("k");
+        terminal.wait_for("is still the broken one: r mends it.");
+        terminal.wait_for(" died in the hands of the killed daemon; ");
+        terminal.press(broken);
+        terminal.wait_for(" Still the version that ");
+        terminal.press(leave);
+        if leave == "s" {
+            terminal.wait_for(" r start it all once more  q quit");
+            terminal.press("q");
+        }
+        let (code, printed) = demo.finish(&scratch);
+        if leave == "\x03" {
+            assert_eq!(code, Some(130), "{printed}");
+            assert!(printed.contains("; a good version first"), "{printed}");
+            continue;
+        }
+        assert_eq!(code, Some(0), "{printed}");
+        assert!(
+            printed.contains(" by 2 generations, 0 failed; "),
+            "{printed}"
+        );
+    }
+}
+
+/// Whoever takes a terminal from there is stopped by it, and nobody sees why.
+#[test]
+fn in_the_background_it_leaves_the_terminal_alone() {
+    let scratch = Scratch::new();
+    let demo = support::example("demo");
+    let demo = demo.to_str().expect("its path is text");
+    let command = ["sh", "-c", "set -m; \"$@\" & wait $!", "sh", demo];
+    let demo = Demo::start_by(&scratch, &command, &[]);
+    demo.terminal.wait_for("restart   pid ");
+    assert!(!demo.terminal.state().bytes.contains('\x1b'));
+    let shell = demo.pid();
+    let children = process::children(shell);
+    let handle = Handle::open(*children.first().expect("the demo runs"));
+    handle.expect("the demo runs").signal(Signal::SIGTERM);
+    assert_eq!(demo.finish(&scratch).0, Some(143));
 }
 
 /// However it is left, the terminal is as it was, and nothing runs on.

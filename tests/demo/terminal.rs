@@ -133,15 +133,14 @@ fn follow(mut written: &File, closed: impl AsFd, shown: &Shown) {
             return;
         };
         undecoded.extend_from_slice(&buffer[..read]);
-        let whole = match std::str::from_utf8(&undecoded) {
-            Ok(text) => text.len(),
-            Err(error) => error.valid_up_to(),
-        };
-        let text: Vec<u8> = undecoded.drain(..whole).collect();
-        let text = std::str::from_utf8(&text).unwrap();
+        // Ctrl-C throws away what nobody has read yet, half a character too. Only at the end it may still become one.
+        let begun = undecoded.utf8_chunks().last();
+        let begun = begun.map_or(0, |chunk| chunk.invalid().len());
+        let text: Vec<u8> = undecoded.drain(..undecoded.len() - begun).collect();
+        let text = String::from_utf8_lossy(&text);
         let mut state = shown.state.lock().unwrap();
-        state.bytes.push_str(text);
-        screen.write(text, &mut state);
+        state.bytes.push_str(&text);
+        screen.write(&text, &mut state);
         shown.news.notify_all();
     }
 }

@@ -1,30 +1,33 @@
 //! The live picture: what is heard, what is done, and a new drawing ten times a second.
 
 use std::{
-    collections::BTreeMap,
+    env,
     io::{self, Write},
-    process::{self, ExitCode},
+    os::unix::process::CommandExt,
+    process::{self, Command, ExitCode},
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 
 use super::{
-    FAST_CLIENTS, Outcome, SLOW, chart,
+    FAST_CLIENTS, LIMIT, Outcome, SLOW, chart,
+    generations::Generations,
     keys::{self, Key},
     last_words,
     load::{Load, Target},
     pid_file::PidFile,
-    screen::Picture,
+    screen::{Keys, Picture},
     service::{End, News, Service, Version},
     status::Seen,
     story::{self, Action, Caption},
-    tally::{BUCKET, Sums, Tally},
+    summary,
+    tally::{BUCKET, Tally},
     terminal::{self, Abilities},
 };
 
@@ -52,8 +55,7 @@ struct Live<'a> {
     events: Sender<Event>,
     tally: Arc<Tally>,
     load: Option<Load>,
-    /// By number; whether it lives.
-    generations: BTreeMap<u32, (Seen, bool)>,
+    generations: Generations,
     log: Vec<String>,
     caption: Caption,
     /// Of the script: the scene, how long it has been shown, and how long those before it.
@@ -62,6 +64,9 @@ struct Live<'a> {
     paused: bool,
     has_keys: bool,
     abilities: Abilities,
+    stopping: Option<JoinHandle<()>>,
+    /// It was a key that stopped it, and one ends it.
+    by_key: bool,
     end: Option<(End, Instant)>,
 }
 
@@ -70,6 +75,8 @@ enum Leave {
     /// The stop has been shown.
     Over(End),
     Quit,
+    /// The same, and all of it once more.
+    Again,
     Signal(i32),
 }
 
@@ -82,7 +89,7 @@ pub(crate) fn run(
     let (news, service_says) = mpsc::channel();
     let pid_file = PidFile::watch(&service.directory)?;
     Service::supervise(service, news)?;
-    if pid_file.wait(|_| true).is_none() {
+    if pid_file.wait(LIMIT, |_| true).is_none() {
         let end = service.end();
         return Err(format!("the first generation was not ready in time\n{}", end.log).into());
     }
@@ -112,13 +119,15 @@ pub(crate) fn run(
         events,
         tally,
         load: Some(load),
-        generations: BTreeMap::new(),
+        generations: Generations::default(),
         log: Vec::new(),
         caption: story::BEGINNING,
         scene: 0,
         shown: Duration::ZERO,
         paused: false,
         abilities: Abilities::of_this_one(),
+        stopping: None,
+        by_key: false,
         end: None,
     };
     let left = live.show(heard, pace);
@@ -146,7 +155,7 @@ impl Live<'_> {
                 }
             }
             if let Some((end, since)) = &self.end {
-                if since.elapsed() >= LAST.div_f64(pace) {
+                if !self.by_key && since.elapsed() >= LAST.div_f64(pace) {
                     return Leave::Over(end.clone());
                 }
             }
@@ -179,10 +188,14 @@ impl Live<'_> {
             Event::Key(Key::Pause) => {
                 self.paused = !self.paused;
             }
+            Event::Key(Key::Do(Action::Restart)) if self.may_go_again() => {
+                return Some(Leave::Again);
+            }
             Event::Key(Key::Do(_)) if self.is_over() => {}
             Event::Key(Key::Do(action)) => {
                 // Who types is the one who tells from here on.
                 self.paused = true;
+                self.by_key = action == Action::Stop;
                 self.act(action);
             }
             // At once, and not before the next drawing.
@@ -191,15 +204,13 @@ impl Live<'_> {
             Event::News(News::Left { status, .. }) => {
                 self.log(format!("demo: the launcher has left: {status}"));
             }
-            Event::Status(seen) => {
-                for (_, lives) in self.generations.values_mut() {
-                    *lives = false;
-                }
-                for seen in seen {
-                    self.generations.insert(seen.number, (seen, true));
+            Event::Status(seen) => self.generations.hear(seen),
+            Event::Ended(end) => {
+                self.end = Some((end, Instant::now()));
+                if self.may_go_again() {
+                    self.caption = story::STOPPED;
                 }
             }
-            Event::Ended(end) => self.end = Some((end, Instant::now())),
         }
         None
     }
@@ -207,6 +218,15 @@ impl Live<'_> {
     /// Nothing runs any more that could be restarted.
     fn is_over(&self) -> bool {
         self.load.is_none()
+    }
+
+    /// Whoever has stopped it by a key can start it once more by another one.
+    fn may_go_again(&self) -> bool {
+        self.by_key
+            && self
+                .end
+                .as_ref()
+                .is_some_and(|(end, _)| end.outcome.is_ok())
     }
 
     fn log(&mut self, line: String) {
@@ -217,11 +237,20 @@ impl Live<'_> {
     }
 
     fn act(&mut self, action: Action) {
-        self.caption = action.caption();
+        self.caption = action.caption(self.service.due());
         let done = match action {
-            Action::Restart => self.restart(Version::Good),
-            Action::Crash => self.restart(Version::Crashes),
-            Action::Hang => self.restart(Version::Hangs),
+            Action::Restart => {
+                self.restart(Version::Good);
+                Ok(())
+            }
+            Action::Crash => {
+                self.restart(Version::Crashes);
+                Ok(())
+            }
+            Action::Hang => {
+                self.restart(Version::Hangs);
+                Ok(())
+            }
             Action::Mend => {
                 self.service.deploy(Version::Good);
                 self.log("demo: the next attempt will be a good version".to_owned());
@@ -229,11 +258,11 @@ impl Live<'_> {
             }
             Action::KillDaemon => self.kill_daemon(),
             Action::KillKeeper => {
-                let newest = self.newest(|seen| seen.keeper);
+                let newest = self.generations.newest(|seen| seen.keeper);
                 self.kill("keeper", newest).map(drop)
             }
             Action::KillLauncher => {
-                let newest = self.newest(|seen| seen.launcher);
+                let newest = self.generations.newest(|seen| seen.launcher);
                 self.kill("launcher", newest).map(drop)
             }
             Action::Stop => {
@@ -246,27 +275,23 @@ impl Live<'_> {
         }
     }
 
-    fn restart(&mut self, version: Version) -> Outcome<()> {
+    fn restart(&mut self, version: Version) {
         self.service.deploy(version);
         let what = match version {
             Version::Good => "",
             Version::Crashes => "; the new version will crash",
             Version::Hangs => "; the new version will hang",
         };
-        self.service.signal(Signal::TERM)?;
-        self.log(format!("demo: TERM to the launcher{what}"));
-        Ok(())
-    }
-
-    /// Of those that serve, the newest, and who there is of it.
-    fn newest(&self, who: impl Fn(&Seen) -> Option<u32>) -> Option<(u32, u32)> {
-        let living = self.generations.values().rev().filter(|(_, lives)| *lives);
-        let serving = living.map(|(seen, _)| seen).find(|seen| seen.serves)?;
-        Some((serving.number, who(serving)?))
+        // Between two attempts there is none.
+        let done = match self.service.signal(Signal::TERM) {
+            Ok(()) => "TERM to the launcher",
+            Err(_) => "the supervisor is about to start the next launcher",
+        };
+        self.log(format!("demo: {done}{what}"));
     }
 
     fn kill_daemon(&mut self) -> Outcome<()> {
-        let newest = self.newest(|seen| seen.daemon);
+        let newest = self.generations.newest(|seen| seen.daemon);
         let (generation, _) = newest.ok_or("no daemon serves")?;
         self.tally.killing(generation);
         let dead = self.kill("daemon", newest);
@@ -293,27 +318,30 @@ impl Live<'_> {
             self.events.clone(),
             self.load.take(),
         );
+        if !service.serves() {
+            self.log("demo: a good version first, for those who wait in the queue".to_owned());
+        }
         self.log("demo: the clients leave; then INT to the launcher".to_owned());
-        thread::spawn(move || {
+        self.stopping = Some(thread::spawn(move || {
+            // Where nobody serves in the end, the clients say so.
+            service.mend().ok();
             if let Some(load) = load {
                 load.stop();
             }
             events.send(Event::Ended(service.end())).ok();
-        });
+        }));
     }
 
-    /// Those that live, the newest first; then those that have gone. Of the attempts that failed only the last one.
-    fn worth_showing(&self, sums: &Sums) -> Vec<(Seen, bool)> {
-        let newest_first = self.generations.values().rev().cloned();
-        let (mut shown, gone): (Vec<_>, Vec<_>) = newest_first.partition(|(_, lives)| *lives);
-        let failed = |seen: &Seen| !sums.answers.contains_key(&seen.number);
-        let last_failed = gone.iter().map(|(seen, _)| seen).find(|seen| failed(seen));
-        let last_failed = last_failed.map(|seen| seen.number);
-        shown.extend(
-            gone.into_iter()
-                .filter(|(seen, _)| !failed(seen) || Some(seen.number) == last_failed),
-        );
-        shown
+    fn keys(&self) -> Keys {
+        match (self.has_keys, self.is_over()) {
+            (false, _) => Keys::None,
+            (true, true) => Keys::Over {
+                again: self.may_go_again(),
+            },
+            (true, false) => Keys::All {
+                broken: self.service.due() != Version::Good,
+            },
+        }
     }
 
     fn draw(&self) -> io::Result<()> {
@@ -321,7 +349,7 @@ impl Live<'_> {
         let sums = self.tally.sums();
         let second = usize::try_from(1000 / BUCKET.as_millis()).unwrap_or(1);
         let buckets = self.tally.last(chart::columns(width).max(second));
-        let generations = self.worth_showing(&sums);
+        let generations = self.generations.worth_showing(&sums);
         let before: Duration = story::SCRIPT[..self.scene]
             .iter()
             .map(|scene| scene.1)
@@ -334,7 +362,7 @@ impl Live<'_> {
                 story::length(),
             ),
             paused: self.paused,
-            has_keys: self.has_keys,
+            keys: self.keys(),
             generations: &generations,
             sums: &sums,
             buckets: &buckets,
@@ -356,21 +384,21 @@ impl Live<'_> {
 
     fn conclude(mut self, left: Leave) -> Outcome<ExitCode> {
         let mut out = io::stdout();
+        let again = matches!(left, Leave::Again);
         let end = match left {
             Leave::Over(end) => end,
-            Leave::Quit => {
-                let waits = "The service is stopped, and finishes the requests in flight.\n";
-                writeln!(out, "{waits}")?;
-                if let Some(load) = self.load.take() {
-                    load.stop();
+            Leave::Quit | Leave::Again => {
+                if self.end.is_none() {
+                    writeln!(out, "{}\n", self.farewell())?;
                 }
+                self.let_clients_leave();
                 self.service.end()
             }
             Leave::Signal(signal) => {
-                let waits =
-                    "Interrupted: the service is stopped, and finishes the requests in flight.";
+                let waits = format!("Interrupted. {}\n", self.farewell());
                 // To a terminal that may have gone.
-                terminal::write(format!("{waits}\n").as_bytes()).ok();
+                terminal::write(waits.as_bytes()).ok();
+                self.let_clients_leave();
                 if let Err(error) = self.service.end().outcome {
                     terminal::write(format!("demo: {error}\n").as_bytes()).ok();
                 }
@@ -378,30 +406,38 @@ impl Live<'_> {
             }
         };
         let sums = self.tally.sums();
-        summary(&sums, &mut out)?;
-        Ok(last_words(&end, sums.failed == 0, &mut out)?)
+        summary::write(&sums, terminal::size().1, &mut out)?;
+        let passed = sums.failed == 0 && end.outcome.is_ok();
+        let code = last_words(&end, sums.failed == 0, &mut out)?;
+        if again && passed {
+            writeln!(out)?;
+            // Nothing of this one is left but its process.
+            let words = env::args_os().skip(1);
+            let error = Command::new(env::current_exe()?).args(words).exec();
+            return Err(error.into());
+        }
+        Ok(code)
     }
-}
 
-fn summary(sums: &Sums, out: &mut impl Write) -> io::Result<()> {
-    let generations = sums.answers.len();
-    writeln!(
-        out,
-        "{} requests answered by {generations} generations, {} failed; the slowest took {:.1} ms.",
-        sums.answered,
-        sums.failed,
-        sums.slowest.as_secs_f64() * 1000.0,
-    )?;
-    if sums.in_hand + sums.waited > 0 {
-        writeln!(
-            out,
-            "{} were in the hands of a daemon when it was killed, and died with it; {} waited in the queue meanwhile, \
-             and were answered by the next one.",
-            sums.in_hand, sums.waited,
-        )?;
+    fn farewell(&self) -> &'static str {
+        if self.service.serves() {
+            "The service is stopped, and finishes the requests in flight."
+        } else {
+            "The service is stopped, and finishes the requests in flight; a good version first, for those\n\
+             who wait in the queue."
+        }
     }
-    if let Some(why) = &sums.first_failure {
-        writeln!(out, "\nFAILED: the first: {why}")?;
+
+    /// Nobody is to be refused, nor to wait in vain.
+    fn let_clients_leave(&mut self) {
+        if let Some(stopping) = self.stopping.take() {
+            // A thread that panics ends all of it.
+            stopping.join().ok();
+        }
+        if let Some(load) = self.load.take() {
+            // Where nobody serves in the end, the clients say so.
+            self.service.mend().ok();
+            load.stop();
+        }
     }
-    Ok(())
 }

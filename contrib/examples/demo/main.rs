@@ -3,10 +3,12 @@
 //!
 //!     cargo run --release --example demo
 //!
-//! On a terminal it is a live picture, which runs by itself and hears keys; anywhere else five restarts, a line for each.
+//! On a terminal it is a live picture, which runs by itself and hears keys; anywhere else, and in the background, five
+//! restarts, a line for each.
 #![expect(clippy::print_stderr, reason = "it is run by people")]
 
 mod chart;
+mod generations;
 mod keys;
 mod live;
 #[path = "../../load.rs"]
@@ -20,6 +22,7 @@ mod service;
 #[path = "../../status.rs"]
 mod status;
 mod story;
+mod summary;
 mod tally;
 mod terminal;
 
@@ -63,7 +66,8 @@ const USAGE: &str = "\
 usage: demo [--plain] [--pace FACTOR]
 
 An HTTP server under load, while it is restarted, broken and killed. On a terminal it is a live picture, which runs by
-itself and hears keys; NO_COLOR is honoured. Anywhere else, and with --plain, it is five restarts, a line for each.
+itself and hears keys; NO_COLOR is honoured. Anywhere else, in the background, and with --plain, it is five restarts,
+a line for each.
 --pace 2 is twice as fast. Exit status 0: not one request was lost.";
 
 struct Options {
@@ -112,10 +116,10 @@ fn run(options: &Options) -> Outcome<ExitCode> {
     let live = !options.plain && terminal::is_wanted();
     // `println!` would panic when nobody reads any more, and leave everything behind.
     let mut out = io::stdout();
+    let programs = Programs::build()?;
     if !live {
         plain::greeting(&mut out)?;
     }
-    let programs = Programs::build()?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGWINCH])?;
     let directory = tempfile::Builder::new()
         .prefix("seamless-demo-")

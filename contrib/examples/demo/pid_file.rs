@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -12,7 +12,10 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
-use super::LIMIT;
+/// The process that it names.
+pub(crate) fn named(pid_file: &Path) -> Option<u32> {
+    fs::read_to_string(pid_file).ok()?.trim().parse().ok()
+}
 
 /// The PID file, and a watch for its changes: the launcher renames a new one into place when a generation is ready.
 pub(crate) struct PidFile {
@@ -31,12 +34,10 @@ impl PidFile {
     }
 
     /// Waits until it names a process that is `wanted`.
-    pub(crate) fn wait(&self, wanted: impl Fn(u32) -> bool) -> Option<u32> {
-        let deadline = Instant::now() + LIMIT;
+    pub(crate) fn wait(&self, limit: Duration, wanted: impl Fn(u32) -> bool) -> Option<u32> {
+        let deadline = Instant::now() + limit;
         loop {
-            let text = fs::read_to_string(&self.path).unwrap_or_default();
-            let named: Option<u32> = text.trim().parse().ok();
-            if let Some(pid) = named.filter(|pid| wanted(*pid)) {
+            if let Some(pid) = named(&self.path).filter(|pid| wanted(*pid)) {
                 return Some(pid);
             }
             let left = deadline.checked_duration_since(Instant::now())?;

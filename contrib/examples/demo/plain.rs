@@ -28,8 +28,8 @@ const RATE: u32 = 5_000;
 pub(crate) fn greeting(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "{RESTARTS} restarts of an HTTP server, while {FAST_CLIENTS} clients open a connection for each request\n\
-         and {} more always wait for an answer that takes {} s.\n",
+        "{RESTARTS} restarts of an HTTP server, while {FAST_CLIENTS} clients open a connection for each\n\
+         request, and {} more always wait for an answer that takes {} s.\n",
         SLOW.clients,
         SLOW.delay.as_secs(),
     )
@@ -39,7 +39,7 @@ pub(crate) fn restarts(service: &Arc<Service>, out: &mut impl Write) -> Outcome<
     let pid_file = PidFile::watch(&service.directory)?;
     let (sender, news) = mpsc::channel();
     Service::supervise(service, sender)?;
-    let Some(mut serving) = pid_file.wait(|_| true) else {
+    let Some(mut serving) = pid_file.wait(LIMIT, |_| true) else {
         let left = news.try_iter().filter_map(status_in).last();
         let launcher = left.map(|(_, status)| format!("; its launcher left: {status}"));
         let launcher = launcher.unwrap_or_default();
@@ -72,12 +72,14 @@ pub(crate) fn restarts(service: &Arc<Service>, out: &mut impl Write) -> Outcome<
         let answer = load
             .wait_answer(LIMIT, |answer| !before.answers.contains_key(&answer.pid))
             .ok_or_else(|| format!("restart {restart}: no answer from a new generation"))?;
-        pid_file.wait(|pid| pid == answer.pid).ok_or_else(|| {
-            format!(
-                "restart {restart}: pid {} was not ready in time",
-                answer.pid
-            )
-        })?;
+        pid_file
+            .wait(LIMIT, |pid| pid == answer.pid)
+            .ok_or_else(|| {
+                format!(
+                    "restart {restart}: pid {} was not ready in time",
+                    answer.pid
+                )
+            })?;
         let now = load.report();
         writeln!(
             out,
@@ -117,7 +119,7 @@ pub(crate) fn conclusion(report: &Report, out: &mut impl Write) -> io::Result<bo
     let (fast, slow) = (&report.fast, &report.slow);
     writeln!(
         out,
-        "\n{RESTARTS} restarts, {} requests, {} failed; the slowest took {:.1} ms.",
+        "\n{RESTARTS} restarts, {} requests, {} failed; the slowest of the quick ones took {:.1} ms.",
         fast.finished(),
         fast.failed(),
         milliseconds(fast.slowest),

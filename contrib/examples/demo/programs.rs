@@ -76,6 +76,7 @@ fn quietly(mut build: Command) -> Outcome<()> {
             Ok(line) => held.push(line),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
+                eprintln!("demo: first the service is built, which may take a minute:");
                 for line in held.drain(..).chain(lines.iter()) {
                     eprintln!("{line}");
                 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{
     chart,
-    row::{Ink, Row, grouped},
-    status::Seen,
+    generations::Shown,
+    row::{Ink, Row, grouped, wrapped},
     story::Caption,
     tally::{BUCKET, Bucket, Sums},
     terminal::Abilities,
@@ -13,6 +13,17 @@ use super::{
 
 const LEAST_ROWS: usize = 16;
 const LEAST_COLUMNS: usize = 60;
+
+/// What can be done by keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keys {
+    /// There is no keyboard.
+    None,
+    /// Everything; `broken`: the version to be started is.
+    All { broken: bool },
+    /// After a stop; `again`: every process has gone, and it can be started once more.
+    Over { again: bool },
+}
 
 /// All that is shown.
 #[derive(Debug)]
@@ -22,9 +33,9 @@ pub(crate) struct Picture<'a> {
     pub(crate) step: (usize, usize),
     pub(crate) time: (Duration, Duration),
     pub(crate) paused: bool,
-    pub(crate) has_keys: bool,
-    /// In the order in which they are shown, and whether they live.
-    pub(crate) generations: &'a [(Seen, bool)],
+    pub(crate) keys: Keys,
+    /// In the order in which they are shown.
+    pub(crate) generations: &'a [Shown],
     pub(crate) sums: &'a Sums,
     pub(crate) buckets: &'a [Bucket],
     pub(crate) slow_in_flight: usize,
@@ -66,7 +77,7 @@ impl Picture<'_> {
         let roomy = rows >= 30;
         let shown = if roomy { 6 } else { 4 };
         sketch.push(|row| {
-            row.put(Ink::Faint, "    no  phase ");
+            row.put(Ink::Faint, "   gen  phase ");
             for (title, columns) in [
                 ("daemon", 14),
                 ("keeper", 10),
@@ -79,8 +90,8 @@ impl Picture<'_> {
         });
         for at in 0..shown {
             sketch.push(|row| {
-                if let Some((seen, lives)) = self.generations.get(at) {
-                    self.generation(row, seen, *lives);
+                if let Some(shown) = self.generations.get(at) {
+                    self.generation(row, shown);
                 }
             });
         }
@@ -126,7 +137,9 @@ impl Picture<'_> {
         );
     }
 
-    fn generation(&self, row: &mut Row, seen: &Seen, lives: bool) {
+    fn generation(&self, row: &mut Row, shown: &Shown) {
+        let Shown { seen, lives, first } = shown;
+        let lives = *lives;
         let ink = if lives {
             Ink::Generation(self.sums.place(seen.number))
         } else {
@@ -137,7 +150,13 @@ impl Picture<'_> {
             (true, true) => '●',
             (true, false) => '*',
         };
-        row.put(ink, &format!(" {mark}{:>4}  ", seen.number));
+        let number = if *first == seen.number {
+            format!(" {mark}{first:>4}")
+        } else {
+            format!("{first}-{}", seen.number)
+        };
+        row.put_right(ink, &number, 6);
+        row.put(ink, "  ");
         let answered = self.sums.answers.get(&seen.number).copied().unwrap_or(0);
         let phase = match (lives, answered) {
             (true, _) => seen.phase.as_str(),
@@ -188,7 +207,7 @@ impl Picture<'_> {
         row.put(
             Ink::Plain,
             &format!(
-                "; {rate} a second, {} slow in flight; slowest {slowest:.0} ms",
+                "; {rate} a second, slowest {slowest:.0} ms; {} slow in flight",
                 self.slow_in_flight
             ),
         );
@@ -232,15 +251,32 @@ impl Picture<'_> {
     }
 
     fn keys(&self, row: &mut Row) {
-        if !self.has_keys {
-            row.put(Ink::Faint, " it runs by itself; Ctrl-C ends it");
-            return;
-        }
+        let broken = match self.keys {
+            Keys::None => {
+                row.put(Ink::Faint, " it runs by itself; Ctrl-C ends it");
+                return;
+            }
+            Keys::Over { again } => {
+                if again {
+                    row.put(Ink::Strong, " r");
+                    row.put(Ink::Faint, " start it all once more ");
+                }
+                row.put(Ink::Strong, " q");
+                row.put(Ink::Faint, " quit");
+                return;
+            }
+            Keys::All { broken } => broken,
+        };
         let pause = if self.paused { "go on" } else { "pause" };
-        let wide = row.left() >= 104;
+        let wide = row.left() >= 112;
         let daemon = if wide { "kill -9 the daemon" } else { "kill" };
+        let restart = match (broken, wide) {
+            (true, _) => "mend it",
+            (false, true) => "restart (mends)",
+            (false, false) => "restart",
+        };
         let keys = [
-            ("r", "restart"),
+            ("r", restart),
             ("b", "broken"),
             ("h", "hang"),
             ("k", daemon),
@@ -252,7 +288,9 @@ impl Picture<'_> {
         ];
         for (key, meaning) in keys {
             row.put(Ink::Strong, &format!(" {key}"));
-            row.put(Ink::Faint, &format!(" {meaning}"));
+            let mends = broken && key == "r";
+            let ink = if mends { Ink::Strong } else { Ink::Faint };
+            row.put(ink, &format!(" {meaning}"));
             if wide {
                 row.put(Ink::Plain, " ");
             }
@@ -284,30 +322,16 @@ impl Sketch {
     }
 }
 
-/// Lines of whole words.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let last = lines.last().map_or(0, |line| line.chars().count());
-        if last > 0 && last + 1 + word.chars().count() > width {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{story, terminal::Colours};
+    use crate::{service::Version, status::Seen, story, terminal::Colours};
 
     fn picture(rows: usize, width: usize) -> Vec<String> {
+        picture_with(Keys::All { broken: false }, rows, width)
+    }
+
+    fn picture_with(keys: Keys, rows: usize, width: usize) -> Vec<String> {
         let seen = Seen {
             number: 7,
             phase: "serving".to_owned(),
@@ -316,6 +340,19 @@ mod tests {
             daemon: Some(4_194_303),
             keeper: Some(4_194_302),
             launcher: Some(4_194_301),
+        };
+        let failed = Shown {
+            seen: Seen {
+                number: 6,
+                ..seen.clone()
+            },
+            lives: false,
+            first: 3,
+        };
+        let newest = Shown {
+            seen,
+            lives: true,
+            first: 7,
         };
         let sums = Sums {
             answered: 12_345_678,
@@ -328,8 +365,8 @@ mod tests {
             step: (10, 10),
             time: (Duration::from_secs(61), Duration::from_secs(90)),
             paused: false,
-            has_keys: true,
-            generations: &[(seen, true)],
+            keys,
+            generations: &[newest, failed],
             sums: &sums,
             buckets: &[],
             slow_in_flight: 4,
@@ -363,19 +400,25 @@ mod tests {
     fn all_of_it_is_seen_in_80_columns() {
         let drawn = picture(24, 80);
         for width in 80..120 {
-            let keys = &picture(24, width)[23];
-            assert!(keys.trim_end().ends_with(" q quit"), "{width}: {keys}");
+            for broken in [false, true] {
+                let keys = &picture_with(Keys::All { broken }, 24, width)[23];
+                assert!(keys.trim_end().ends_with(" q quit"), "{width}: {keys}");
+                assert_eq!(keys.contains(" r mend it "), broken, "{width}: {keys}");
+            }
         }
         assert!(drawn[0].ends_with("10/10, 1:01 of 1:30 "), "{drawn:#?}");
         let row = " ●   7  serving      4194303   4194302   4194301           0          -";
+        assert!(drawn.iter().any(|line| line == row), "{drawn:#?}");
+        let row = "   3-6  failed             -         -         -           0          -";
         assert!(drawn.iter().any(|line| line == row), "{drawn:#?}");
     }
 
     #[test]
     fn every_caption_fits_into_two_lines() {
         let of_scripts = story::SCRIPT.iter().filter_map(|(action, _)| *action);
-        let captions = of_scripts.map(|action| action.caption());
-        for caption in captions.chain([story::BEGINNING]) {
+        let due = [Version::Good, Version::Crashes, Version::Hangs];
+        let captions = of_scripts.flat_map(|action| due.map(|due| action.caption(due)));
+        for caption in captions.chain([story::BEGINNING, story::STOPPED]) {
             assert!(wrapped(caption.text, 78).len() <= 2, "{}", caption.title);
         }
     }

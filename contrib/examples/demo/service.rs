@@ -24,12 +24,16 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{
     LIMIT, Outcome,
+    pid_file::{self, PidFile},
     programs::Programs,
     status::{Seen, Watch},
 };
 
 /// What has lived less than this is started again only this much later, as runit does it.
 const LEAST_AGE: Duration = Duration::from_secs(1);
+
+/// To get ready takes milliseconds; but it may be the supervisor's next attempt that does, and the machine is busy.
+const MENDING: Duration = Duration::from_secs(5);
 
 /// What the supervisor starts next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +61,10 @@ pub(crate) struct Service {
 struct State {
     /// The launcher that runs now. By pidfd, which cannot come to mean another process.
     launcher: Option<OwnedFd>,
+    /// Of whoever is started next.
     version: Version,
+    /// Of whoever was started last.
+    started: Version,
     gone: bool,
     /// Device and inode of the log's pipe.
     log: Option<(u64, u64)>,
@@ -87,6 +94,7 @@ impl Service {
             state: Mutex::new(State {
                 launcher: None,
                 version: Version::Good,
+                started: Version::Good,
                 // There is nobody yet.
                 gone: true,
                 log: None,
@@ -116,6 +124,33 @@ impl Service {
     /// From the next start on.
     pub(crate) fn deploy(&self, version: Version) {
         self.state().version = version;
+    }
+
+    pub(crate) fn due(&self) -> Version {
+        self.state().version
+    }
+
+    /// Whether somebody is ready, and alive.
+    pub(crate) fn serves(&self) -> bool {
+        pid_file::named(&self.pid_file()).is_some_and(|pid| self.is_ours(pid))
+    }
+
+    /// Before a stop: whoever waits in the queue is to be answered, which takes a version that serves. Where one serves,
+    /// it has nothing to do; and it does not try for ever.
+    pub(crate) fn mend(&self) -> Outcome<()> {
+        self.deploy(Version::Good);
+        // First the watch, then the look.
+        let pid_file = PidFile::watch(&self.directory)?;
+        if self.serves() {
+            return Ok(());
+        }
+        let started = self.state().started;
+        if started != Version::Good {
+            // It may hang for a while. Where there is none, the next one is on its way.
+            self.signal(Signal::TERM).ok();
+        }
+        let served = pid_file.wait(MENDING, |pid| self.is_ours(pid));
+        served.map(drop).ok_or_else(|| "nobody serves".into())
     }
 
     /// To the launcher, which is what a supervisor signals.
@@ -185,6 +220,7 @@ impl Service {
             .process_group(0)
             .spawn()?;
         state.launcher = Some(pidfd_open(Pid::from_child(&launcher), PidfdFlags::empty())?);
+        state.started = state.version;
         drop(state);
         let status = launcher.wait()?;
         let at = Instant::now();
@@ -230,13 +266,19 @@ impl Service {
         let pid = Pid::from_raw(pid.try_into()?).ok_or("it has no PID")?;
         // First the pidfd, then the look: so it is this process that was looked at.
         let process = pidfd_open(pid, PidfdFlags::empty())?;
-        let log = self.state().log.ok_or("nothing has been started")?;
-        if !has_stderr(Path::new(&format!("/proc/{}", pid.as_raw_pid())), log) {
+        if !self.is_ours(pid.as_raw_pid().unsigned_abs()) {
             return Err(format!("process {} is a stranger", pid.as_raw_pid()).into());
         }
         pidfd_send_signal(&process, Signal::KILL)?;
         super::wait_readable(&process, LIMIT);
         Ok(Instant::now())
+    }
+
+    /// Whether it is a process of the service, and lives.
+    fn is_ours(&self, pid: u32) -> bool {
+        let log = self.state().log;
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        log.is_some_and(|log| has_stderr(&process, log))
     }
 
     /// Ends the service, waits until every process has gone, and removes the directory. Whoever comes second waits for

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::service::Version;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Restart,
@@ -27,18 +29,37 @@ pub(crate) const BEGINNING: Caption = Caption {
            loop is its supervisor; seamless-run stands between the two.",
 };
 
+/// After a stop, for whoever has asked for it.
+pub(crate) const STOPPED: Caption = Caption {
+    title: "Stopped",
+    text: "Every process has gone, the socket is closed, and nothing is left behind. \
+           r starts it all once more, q quits.",
+};
+
 impl Action {
-    pub(crate) fn caption(self) -> Caption {
+    /// `due` is what the supervisor would have started next, before this.
+    pub(crate) fn caption(self, due: Version) -> Caption {
         let (title, text) = match self {
+            Self::Restart if due != Version::Good => return Self::Mend.caption(due),
             Self::Restart => (
                 "Restart",
                 "The supervisor sends TERM and starts the next one, as ever. The old one serves until the \
                  new one is ready; then it finishes what it has in hand.",
             ),
+            Self::Crash if due == Version::Crashes => (
+                "Still the version that crashes",
+                "It is what the supervisor tries already, again and again, as the log says. \
+                 r mends it: the next one is a good version.",
+            ),
             Self::Crash => (
                 "A new version that crashes",
                 "It exits before it is ready, whenever the supervisor tries it. The old one serves on: a \
                  bad version costs not one request.",
+            ),
+            Self::Hang if due == Version::Hangs => (
+                "Still the version that hangs",
+                "It is what the supervisor tries already; --ready-timeout ends it after 2 s, again and \
+                 again. r mends it: the next one is a good version.",
             ),
             Self::Hang => (
                 "A new version that hangs",
@@ -48,6 +69,11 @@ impl Action {
             Self::Mend => (
                 "It is mended",
                 "The supervisor's next attempt gets ready, and only now the old one is told to drain.",
+            ),
+            Self::KillDaemon if due != Version::Good => (
+                "kill -9, the daemon",
+                "Its keeper holds the socket, and whoever connects waits in the queue. But the version to be \
+                 started is still the broken one: r mends it.",
             ),
             Self::KillDaemon => (
                 "kill -9, the daemon",

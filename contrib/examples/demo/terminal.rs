@@ -7,9 +7,11 @@ use std::{
 };
 
 use rustix::{
+    process::getpgrp,
     stdio::{stdin, stdout},
     termios::{
-        LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+        LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcgetwinsize,
+        tcsetattr,
     },
 };
 
@@ -23,7 +25,15 @@ static TAKEN: Mutex<Option<Option<Termios>>> = Mutex::new(None);
 /// Whether there is one that can show a picture.
 pub(crate) fn is_wanted() -> bool {
     let named = env::var("TERM").unwrap_or_default();
-    io::stdout().is_terminal() && !named.is_empty() && named != "dumb"
+    io::stdout().is_terminal() && !named.is_empty() && named != "dumb" && !is_in_background()
+}
+
+/// Whoever asks the terminal for anything from there is stopped (SIGTTOU, SIGTTIN). On one that is not ours, or none, the
+/// question has no answer, and nobody is stopped.
+fn is_in_background() -> bool {
+    let foreground = [tcgetpgrp(stdin()), tcgetpgrp(stdout())];
+    let ours = getpgrp();
+    foreground.into_iter().flatten().any(|group| group != ours)
 }
 
 /// Keys come one by one and unseen. Ctrl-C stays a signal, Ctrl-Z and Ctrl-\ are nothing: the service would go on
