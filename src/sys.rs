@@ -97,6 +97,9 @@ pub(crate) fn restore_what_was_found() {
 
 /// Gives the kernel back what deeper calls have left of the stack: some 40 kB after a start, which would stay
 /// with the process for years. To be called where it is shallow.
+///
+/// Never inlined: this function's frame has to lie below all of its caller's.
+#[inline(never)]
 pub(crate) fn return_stack() {
     const DEPTH: usize = 1 << 18;
     // SAFETY: it returns a number.
@@ -105,10 +108,11 @@ pub(crate) fn return_stack() {
     let mark = 0u8;
     let end = (&raw const mark).addr() / page * page - page;
     let begin = std::ptr::without_provenance_mut(end - DEPTH);
-    // SAFETY: a page or more below the frame of this function there is nothing that anybody reads before he
-    // has written it: no frame, no red zone (128 bytes on x86-64), and no signal is caught. Nothing else
-    // is mapped so near to a stack: the kernel keeps a gap of 1 MiB below it (stack_guard_gap). Where
-    // nothing is mapped, the call has nothing to do, and says so.
+    // SAFETY: the mark lies in this function's own frame, which is less than a page long and the lowest there
+    // is. A page or more below it there is nothing that anybody reads before he has written it: no frame, no
+    // red zone (128 bytes on x86-64), and no signal is caught. Nothing else is mapped so near to a stack: the
+    // kernel keeps a gap of 1 MiB below it (stack_guard_gap). Where nothing is mapped (ENOMEM), the call has
+    // nothing to do there.
     unsafe { libc::madvise(begin, DEPTH, libc::MADV_DONTNEED) };
 }
 
