@@ -96,10 +96,13 @@ fn write_line(priority: &str, text: &str) {
     }
     let is_pipe =
         fstat(&stderr).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-    let now = [IoSlice::new(text)];
-    if is_pipe && pwritev2(&stderr, &now, u64::MAX, ReadWriteFlags::NOWAIT) != Err(Errno::OPNOTSUPP)
-    {
-        return;
+    if is_pipe {
+        let now = [IoSlice::new(text)];
+        match pwritev2(&stderr, &now, u64::MAX, ReadWriteFlags::NOWAIT) {
+            Ok(_) | Err(Errno::AGAIN | Errno::PIPE) => return,
+            // It cannot be asked for that: not by this kernel, or not from a sandbox.
+            Err(_) => {}
+        }
     }
     let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     let room = poll(&mut writable, PollTimeout::ZERO);
@@ -111,12 +114,13 @@ fn write_line(priority: &str, text: &str) {
 
 /// The kernel's words for an error, without the number and the file name that std and tempfile add.
 pub(crate) fn cause(error: &io::Error) -> String {
+    if error.raw_os_error() == Some(nix::libc::EMFILE) {
+        // musl has other words for it.
+        return "Too many open files; raise the limit (ulimit -n)".to_owned();
+    }
     let text = error.to_string();
     let words = text.split(" (os error ").next().unwrap_or(&text);
-    match error.raw_os_error() {
-        Some(nix::libc::EMFILE) => format!("{words}; raise the limit (ulimit -n)"),
-        _ => words.to_owned(),
-    }
+    words.to_owned()
 }
 
 #[cfg(test)]
