@@ -43,7 +43,7 @@ mod verbs;
 
 use std::io::Write;
 
-use cli::{Invocation, Refusal};
+use cli::{Glimpse, Invocation, Refusal};
 use departure::{Ending, depart};
 use linux::{ancillary, changes, process};
 
@@ -71,8 +71,9 @@ fn main() {
         Err(Refusal::Complaint(line, status)) => {
             // Its supervisor wanted it to run, and whoever serves shall not take its absence for a
             // stop (R16).
-            let is_wanted = status == departure::FAILED && !cli::is_rehearsal(&arguments);
-            if let (true, Some(pid_file)) = (is_wanted, cli::pid_file_in(&arguments)) {
+            let seen = Glimpse::of(&arguments);
+            let is_wanted = status == departure::FAILED && !seen.is_rehearsal;
+            if let (true, Some(pid_file)) = (is_wanted, seen.pid_file) {
                 let files = files::Files::beside(&pid_file);
                 control::report_failed_start(&files, &line);
                 notify::report_failed_start(&line);

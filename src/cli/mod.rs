@@ -7,8 +7,7 @@ pub(crate) mod options;
 mod quick;
 mod typed;
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,32 +140,6 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Invocation, Refusal> {
     }
 }
 
-/// Whether it is only a rehearsal, in arguments that cannot be understood as a whole.
-pub(crate) fn is_rehearsal(arguments: &[OsString]) -> bool {
-    let mut words = arguments.iter().skip(1);
-    while let Some(word) = words.next() {
-        let word = word.as_encoded_bytes();
-        let takes_next = |option: &Opt| {
-            let is_long = word.strip_prefix(b"--") == Some(option.long.as_bytes());
-            let is_short = option
-                .short
-                .is_some_and(|letter| word == [b'-', letter as u8]);
-            !option.value.is_empty() && (is_long || is_short)
-        };
-        match word {
-            b"--" => return false,
-            // However it was meant to be spelled.
-            _ if word.starts_with(b"--dry") => return true,
-            _ if !word.starts_with(b"-") => return false,
-            _ if options::RUN.all().any(takes_next) => {
-                words.next();
-            }
-            _ => {}
-        }
-    }
-    false
-}
-
 /// What is to be added where the first word is no command: it may be meant for a verb.
 pub(crate) fn verb_meant(arguments: &[OsString]) -> Option<String> {
     let word = arguments.get(1)?.to_str()?;
@@ -188,26 +161,23 @@ pub(crate) fn service_of(arguments: RunArguments, directory: &Path) -> Result<Op
     }
 }
 
-/// The PID file in arguments that cannot be understood as a whole.
-pub(crate) fn pid_file_in(arguments: &[OsString]) -> Option<PathBuf> {
-    let mut words = arguments
-        .iter()
-        .skip(1)
-        .take_while(|word| *word != "--")
-        .map(|word| word.as_encoded_bytes());
-    let file = loop {
-        let word = words.next()?;
-        if word == b"-p" || word == b"--pid-file" {
-            break words.next()?;
+/// What can be told of arguments that cannot be understood as a whole.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Glimpse {
+    /// Absolute.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Nothing was to be started.
+    pub(crate) is_rehearsal: bool,
+}
+
+impl Glimpse {
+    pub(crate) fn of(arguments: &[OsString]) -> Glimpse {
+        let (file, is_rehearsal) = quick::glimpse(arguments.get(1..).unwrap_or_default());
+        Glimpse {
+            pid_file: file.and_then(|file| files::absolute(Path::new(&file)).ok()),
+            is_rehearsal,
         }
-        let attached = word
-            .strip_prefix(b"--pid-file=")
-            .or_else(|| word.strip_prefix(b"-p"));
-        if let Some(file) = attached {
-            break file;
-        }
-    };
-    files::absolute(Path::new(OsStr::from_bytes(file))).ok()
+    }
 }
 
 pub(crate) fn complaint(status: i32) -> impl Fn(anyhow::Error) -> Refusal {
@@ -593,7 +563,7 @@ mod tests {
     fn the_pid_file_is_found_in_what_is_not_understood() {
         let found = |words: &[&str]| {
             let words = std::iter::once(&"seamless-run").chain(words);
-            pid_file_in(&words.map(OsString::from).collect::<Vec<_>>())
+            Glimpse::of(&words.map(OsString::from).collect::<Vec<_>>()).pid_file
         };
         let file = Some(PathBuf::from("/tmp/app.pid"));
         for words in [
@@ -601,10 +571,20 @@ mod tests {
             &["-p/tmp/app.pid", "--bogus"],
             &["--pid-file", "/tmp/app.pid"],
             &["--pid-file=/tmp/app.pid", "--stop-timeout", "soon"],
+            &["-qp", "/tmp/app.pid", "--bogus"],
+            &["-p=/tmp/app.pid", "--bogus"],
+            &["--bogus", "perhaps-its-value", "-p", "/tmp/app.pid", "x"],
         ] {
             assert_eq!(found(words), file, "{words:?}");
         }
-        for words in [&["--", "-p", "/tmp/app.pid"][..], &["-p"], &["x"], &[]] {
+        // Nothing, or the command's own.
+        for words in [
+            &["--", "-p", "/tmp/app.pid"][..],
+            &["-q", "x", "-p", "/tmp/app.pid"],
+            &["-p"],
+            &["x"],
+            &[],
+        ] {
             assert_eq!(found(words), None, "{words:?}");
         }
     }
@@ -613,7 +593,7 @@ mod tests {
     fn a_rehearsal_is_known_where_nothing_else_is() {
         let is = |words: &[&str]| {
             let words = std::iter::once(&"seamless-run").chain(words);
-            is_rehearsal(&words.map(OsString::from).collect::<Vec<_>>())
+            Glimpse::of(&words.map(OsString::from).collect::<Vec<_>>()).is_rehearsal
         };
         assert!(is(&["--dry-run"]));
         assert!(is(&[
@@ -626,6 +606,10 @@ mod tests {
             "y"
         ]));
         assert!(is(&["-pf", "--name=x", "-q", "--dry-run"]));
+        assert!(is(&["-ql", "80", "-p", "f", "--bogus", "--dry-run", "x"]));
+        for slip in ["--dry", "--dy-run", "--dry-run=1"] {
+            assert!(is(&["-p", "f", slip, "x"]), "{slip}");
+        }
         // A command's own, or a value.
         for words in [
             &[][..],

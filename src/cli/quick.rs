@@ -5,10 +5,12 @@
 //! what to say. What both understand they understand alike: a test compares them.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use clap_lex::{ArgCursor, RawArgs, ShortFlags};
 
-use super::options::{Form, Opt};
+use super::guess;
+use super::options::{Form, Opt, RUN};
 use super::typed::Typed;
 
 /// What was typed; nothing where clap is to look at it.
@@ -96,6 +98,52 @@ fn fits_together(typed: &Typed) -> bool {
         let contradicts = option.excludes.iter().any(|other| typed.has(other));
         !contradicts && (needs.is_empty() || typed.has(needs))
     })
+}
+
+/// The PID file, and whether it is only a rehearsal, in a line that cannot be understood as a whole: as far as
+/// the first word that must be the command's.
+pub(super) fn glimpse(words: &[OsString]) -> (Option<OsString>, bool) {
+    let line = RawArgs::new(words);
+    let mut cursor = line.cursor();
+    let (mut file, mut rehearsal) = (None, false);
+    // What follows an option that nobody knows may be its value.
+    let mut unknown = false;
+    while let Some(word) = line.next(&mut cursor) {
+        if word.is_escape() {
+            break;
+        } else if let Some((name, attached)) = word.to_long() {
+            let name = name.unwrap_or_default();
+            rehearsal |= guess::meant(name, ["dry-run"]).is_some();
+            let option = RUN.all().find(|option| option.long == name);
+            unknown = option.is_none();
+            if let Some(option) = option.filter(|option| !option.value.is_empty()) {
+                let value = attached.or_else(|| line.next_os(&mut cursor));
+                file = value.filter(|_| option.long == PID_FILE).or(file);
+            }
+        } else if let Some(mut flags) = word.to_short() {
+            while let Some(letter) = flags.next_flag() {
+                let is_it = |option: &&Opt| option.short.is_some() && option.short == letter.ok();
+                let option = RUN.all().find(is_it);
+                unknown = option.is_none();
+                if let Some(option) = option.filter(|option| !option.value.is_empty()) {
+                    let attached = flags.next_value_os();
+                    let attached = attached.map(without_equals_sign);
+                    let value = attached.or_else(|| line.next_os(&mut cursor));
+                    file = value.filter(|_| option.long == PID_FILE).or(file);
+                }
+            }
+        } else if !std::mem::take(&mut unknown) {
+            break;
+        }
+    }
+    (file.map(OsStr::to_owned), rehearsal)
+}
+
+const PID_FILE: &str = "pid-file";
+
+fn without_equals_sign(value: &OsStr) -> &OsStr {
+    let bytes = value.as_bytes();
+    OsStr::from_bytes(bytes.strip_prefix(b"=").unwrap_or(bytes))
 }
 
 #[cfg(test)]

@@ -14,21 +14,15 @@ const READS_AT_ONCE: usize = 16;
 /// Watches the PID file while a daemon starts.
 #[derive(Debug)]
 pub(crate) struct PidFileWatch {
-    eye: Eye,
+    /// Where somebody is named already it matters in which way the daemon takes his place, and that only
+    /// inotify tells. To drop it takes 10 ms and more. Where there is none, what is found missing was removed.
+    names: Option<Inotify>,
+    /// Only held: its signals wake the keeper.
+    changes: Option<Watch>,
     files: Files,
     name: OsString,
     removed: bool,
     looked: bool,
-}
-
-/// Where somebody is named already it matters in which way the daemon takes his place, and that only inotify
-/// tells. To drop it takes 10 ms and more. Where there is none to be had, what is found missing was removed.
-#[derive(Debug)]
-enum Eye {
-    Names(Inotify),
-    Signals(Watch),
-    #[cfg(test)]
-    Nothing,
 }
 
 /// The daemon has named itself.
@@ -46,16 +40,17 @@ impl PidFileWatch {
             Found::Nothing => None,
             Found::Pid(_) | Found::Empty | Found::Link | Found::Other(_) => watch_names(files).ok(),
         };
-        let eye = match names {
-            Some(inotify) => Eye::Names(inotify),
-            None => Eye::Signals(Watch::open(files.directory(), Change::Any)?),
+        let changes = match names {
+            Some(_) => None,
+            None => Some(Watch::open(files.directory(), Change::Any)?),
         };
-        Ok(PidFileWatch::by(eye, files))
+        Ok(PidFileWatch::by(names, changes, files))
     }
 
-    fn by(eye: Eye, files: &Files) -> PidFileWatch {
+    fn by(names: Option<Inotify>, changes: Option<Watch>, files: &Files) -> PidFileWatch {
         PidFileWatch {
-            eye,
+            names,
+            changes,
             files: files.clone(),
             name: files.pid_file.file_name().unwrap_or_default().to_owned(),
             removed: false,
@@ -66,15 +61,13 @@ impl PidFileWatch {
     /// What has happened since the last look.
     pub(crate) fn look(&mut self, changes: Changes, daemon: i32) -> Option<Named> {
         let first = !std::mem::replace(&mut self.looked, true);
-        let touched = match &self.eye {
-            Eye::Names(inotify) => {
+        let touched = match &self.names {
+            Some(inotify) => {
                 let (touched, removed) = read(inotify, &self.name);
                 self.removed |= removed;
                 touched
             }
-            Eye::Signals(_) => changes.any,
-            #[cfg(test)]
-            Eye::Nothing => changes.any,
+            None => changes.any,
         };
         if !first && !touched {
             return None;
@@ -88,21 +81,12 @@ impl PidFileWatch {
     }
 
     pub(crate) fn to_watch(&self) -> Option<BorrowedFd<'_>> {
-        match &self.eye {
-            Eye::Names(inotify) => Some(inotify.as_fd()),
-            Eye::Signals(_) => None,
-            #[cfg(test)]
-            Eye::Nothing => None,
-        }
+        self.names.as_ref().map(AsFd::as_fd)
     }
 
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        match &self.eye {
-            Eye::Names(inotify) => Some(inotify.as_fd()),
-            Eye::Signals(watch) => Some(watch.as_fd()),
-            #[cfg(test)]
-            Eye::Nothing => None,
-        }
+        let changes = self.changes.as_ref().map(AsFd::as_fd);
+        self.to_watch().or(changes)
     }
 }
 
@@ -166,8 +150,8 @@ mod tests {
     fn watches(path: &std::path::Path) -> [PidFileWatch; 2] {
         let files = Files::beside(path);
         let names = PidFileWatch::open(&files).unwrap();
-        assert!(matches!(names.eye, Eye::Names(_)));
-        let mut all = [names, PidFileWatch::by(Eye::Nothing, &files)];
+        assert!(names.names.is_some());
+        let mut all = [names, PidFileWatch::by(None, None, &files)];
         for watch in &mut all {
             assert_eq!(watch.look(Changes::default(), 42), None);
         }

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use super::{lanes, record::Record};
+use super::{grouped::grouped, lanes, record::Record};
 
 pub(crate) const WIDTH: f64 = 880.0;
 pub(crate) const LEFT: f64 = 64.0;
@@ -68,7 +68,7 @@ pub(crate) fn draw(record: &Record) -> String {
          the old generation serves until the new one is ready. A restart to a version that crashes: the old one serves \
          on, until it is mended.</desc>\n<style>{STYLE}</style>\n",
         record.length.as_secs_f64(),
-        grouped(requests),
+        grouped(requests as u64),
     );
     let buckets = stacked(record);
     let highest = buckets.iter().filter_map(|bucket| bucket.last()).max();
@@ -221,24 +221,11 @@ fn grid(svg: &mut String, top: f64) {
             WIDTH - RIGHT,
             LEFT - 6.0,
             y + 4.0,
-            grouped(rate as usize),
+            grouped(rate as u64),
         )
         .ok();
     }
     writeln!(svg, "<text class=\"strong\" x=\"4\" y=\"16\">requests a second, by the generation that answers</text>").ok();
-}
-
-/// 1234567 as 1,234,567.
-pub(crate) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn seconds(svg: &mut String, scale: Scale, y: f64) {

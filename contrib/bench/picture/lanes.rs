@@ -3,7 +3,8 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{
-    drawing::{LEFT, Scale, WIDTH, colour, grouped},
+    drawing::{LEFT, Scale, WIDTH, colour},
+    grouped::grouped,
     record::{Life, Record},
 };
 
@@ -49,7 +50,7 @@ pub(crate) fn draw(record: &Record, scale: Scale, top: f64) -> Lanes {
 fn failures(svg: &mut String, record: &Record, scale: Scale, y: f64) {
     let failed = record.failures.len();
     let class = if failed == 0 { "good" } else { "bad" };
-    let requests = grouped(record.answers.len() + failed);
+    let requests = grouped((record.answers.len() + failed) as u64);
     writeln!(
         svg,
         "<text text-anchor=\"end\" x=\"{:.1}\" y=\"{:.1}\">failed</text>\

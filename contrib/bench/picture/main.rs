@@ -7,6 +7,8 @@
 #![expect(clippy::print_stderr, reason = "it is run by people")]
 
 mod drawing;
+#[path = "../../grouped.rs"]
+mod grouped;
 mod lanes;
 #[path = "../../load.rs"]
 mod load;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    row::{Ink, Row, grouped},
+    grouped::grouped,
+    row::{Ink, Row},
     tally::{BUCKET, Bucket, Sums},
     terminal::{Abilities, Colours},
 };

@@ -9,6 +9,8 @@
 
 mod chart;
 mod generations;
+#[path = "../../grouped.rs"]
+mod grouped;
 mod keys;
 mod live;
 #[path = "../../load.rs"]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{
     chart,
     generations::Shown,
-    row::{Ink, Row, grouped, wrapped},
+    grouped::grouped,
+    row::{Ink, Row, wrapped},
     story::Caption,
     tally::{BUCKET, Bucket, Sums},
     terminal::Abilities,

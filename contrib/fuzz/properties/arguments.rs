@@ -47,7 +47,7 @@ pub(super) fn arguments(data: &[u8]) {
         }
     }
     // What cannot be understood as a whole may name a service all the same.
-    if let Some(path) = cli::pid_file_in(&all) {
+    if let Some(path) = cli::Glimpse::of(&all).pid_file {
         assert!(path.is_absolute());
     }
 }
