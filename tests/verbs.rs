@@ -828,6 +828,34 @@ fn a_restart_of_what_does_not_run_or_is_being_stopped() {
     assert_eq!(stage.log.count(&format!("{daemon} got TERM")), 0);
 }
 
+/// Asked in the very moment in which a new version dies, a restart is answered by the predecessor.
+#[test]
+fn a_restart_as_a_new_version_dies() {
+    let stage = Stage::new();
+    let (launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
+    detach(launcher);
+    let second = launch(&stage, &[], &["sh", "-c", "echo up $$; exec sleep 3600"]);
+    let daemon = stage.up();
+    let keeper = Handle::open(process::children(second.pid())[0]).unwrap();
+    keeper.signal(Signal::SIGSTOP);
+    let restart = verb(&stage, "restart", &["--no-wait"]).start();
+    // It waits for nothing but the answer.
+    let wait = format!("/proc/{}/wchan", restart.pid());
+    while !fs::read_to_string(&wait).is_ok_and(|wait| wait.contains("poll")) {
+        assert!(restart.alive(), "{}", restart.describe());
+        std::thread::yield_now();
+    }
+    Handle::open(daemon).unwrap().signal(Signal::SIGKILL);
+    process::wait_exit(daemon);
+    keeper.signal(Signal::SIGCONT);
+    let said = restart.finish().expect_success().stdout;
+    assert_eq!(said, "app: generation 2 was asked to restart\n");
+    second.finish();
+    assert_eq!(stage.pid_in_file(), Some(first));
+    let (launcher, _) = stage.daemon(&[], STARTED, BY_CHLD);
+    stage.stop(launcher, &[]);
+}
+
 /// `--no-wait` only asks, and whoever asks while it is under way gets the same verdict from the same restart.
 #[test]
 fn two_restarts_at_once_are_one() {

@@ -270,10 +270,12 @@ impl Keeper {
             | Phase::Killing {
                 launcher: Some(Why::Stop) | None,
             }
-            | Phase::Lingering { .. }
-            | Phase::Gone => {
+            | Phase::Lingering { .. } => {
                 self.refuse(id, format!("{} is being stopped", self.name()));
             }
+            // He came as it ended; why it did is no word on the service. Whoever is there next answers
+            // him: a predecessor, or the next attempt.
+            Phase::Gone => self.callers.dismiss(id),
         }
     }
 
