@@ -36,6 +36,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// them as fast as it can fork.
 const TOO_MANY: u32 = 50;
 const OLD: Duration = Duration::from_secs(10);
+/// Signals read in one wake; the others wait in the kernel.
+const AT_ONCE: usize = 32;
 
 /// Starts the service's next generation, and says how to end. The keeper is this process's child
 /// and never returns from here.
@@ -238,7 +240,11 @@ impl Launcher {
     }
 
     fn pass_signals_on(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
+        // Children of others may end without end (R17); the keeper wants to be heard meanwhile.
+        for _ in 0..AT_ONCE {
+            let Ok(Some(info)) = self.signals.read_signal() else {
+                return;
+            };
             let number = info.ssi_signo as i32;
             let signal = match Signal::from_number(number) {
                 Some(Signal::CHLD) => {

@@ -6,6 +6,8 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::stage::{BY_CHLD, STARTED, Stage};
 use crate::support::process::{self, Handle, Process, status_field};
+use crate::support::tool;
+use crate::verbs::status;
 
 /// In Python, since a shell cannot catch them all: names each signal that comes, and its value.
 const LISTENER: &str = r#"
@@ -198,6 +200,29 @@ fn a_storm_while_the_keeper_is_stopped() {
     // USR1 kills this daemon; TERM or not, the end is one of the two that there are.
     process::wait_exit(daemon);
     assert_eq!(launcher.finish().signal(), Some(Signal::SIGUSR1));
+    stage.scratch.wait_no_processes_but(&[]);
+}
+
+/// While its daemon starts, the keeper watches the directory of the PID file: whoever traces it may write there at
+/// each of its steps, and it finds the time for others all the same.
+#[test]
+fn a_keeper_whose_steps_are_written_into_its_own_directory() {
+    let stage = Stage::new();
+    let code = r#"echo "up $$"; exec sleep 3600"#;
+    let launcher = stage.seamless_run(&[]).args(stage.sh(code)).start();
+    stage.up();
+    let keeper = process::children(launcher.pid())[0];
+    let trace = stage.pid_file.with_extension("trace");
+    let strace = stage
+        .spawn(tool("strace", "strace"))
+        .args(["-o", trace.to_str().unwrap(), "-p", &keeper.to_string()])
+        .start();
+    stage.log.wait_for(&format!("Process {keeper} attached"));
+    let (_, seen) = status(&stage);
+    assert_eq!(seen["source"], "keeper");
+    launcher.signal(Signal::SIGTERM);
+    launcher.finish();
+    strace.finish();
     stage.scratch.wait_no_processes_but(&[]);
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::io::Errno;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt::set_socket_passcred,
@@ -38,6 +39,13 @@ impl Connection {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Connection> {
         set_socket_passcred(&socket, true)?;
         Ok(Connection(socket))
+    }
+
+    /// Of a connection that was made from here: the process that listens, where its PID can be told in this
+    /// namespace.
+    pub(crate) fn peer(&self) -> Option<i32> {
+        let peer = getsockopt(&self.0, PeerCredentials).ok()?;
+        Some(peer.pid()).filter(|pid| *pid > 0)
     }
 
     /// Sends, without waiting. An error means that the other end has gone or does not read, which

@@ -67,7 +67,12 @@ impl Keeper {
             self.report_refused(sender, messages);
         }
         let mut changes = Changes::default();
-        while let Ok(Some(info)) = self.signals.read_signal() {
+        // One that tells of changes may come anew each time: whoever traces us may write there. What is left
+        // wakes us again; and TERM and CHLD have the lower numbers, which come first.
+        for _ in 0..AT_ONCE {
+            let Ok(Some(info)) = self.signals.read_signal() else {
+                break;
+            };
             changes.hear(info.ssi_signo as i32);
             // The kernel's own CHLD says nothing; one from anyone else is ignored (R7).
             let by_daemon = info.ssi_code <= 0 && info.ssi_pid as i32 == self.daemon.pid();

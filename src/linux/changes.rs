@@ -4,7 +4,7 @@
 //! waits until nobody can be on his way to a watch any more; three such closes stood in the way of each
 //! restart. And a user has 128 of them (`fs.inotify.max_user_instances`), for all his programs together. A
 //! signal does not say which file it was: whoever watches looks. Signals of one kind that nobody has read
-//! yet are one, so that nobody can flood us.
+//! yet are one, so that nobody can pile them up.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -37,10 +37,12 @@ impl Predecessors {
             report,
         };
         let path = format!("the keeper at {}", files.socket.display());
-        search.knock(files.connect(), &path, None);
+        search.knock(files.connect(), &path, Whose::AtPath(None));
         for entry in &record.generations {
             search.add(entry, None);
-            search.knock_at(entry);
+            if !search.has_knocked_at(entry) {
+                search.knock_at(entry);
+            }
         }
         let until = Instant::now() + ANSWER;
         while !search.waiting.is_empty() && Instant::now() < until {
@@ -89,36 +91,65 @@ struct Search<'a> {
     found: Predecessors,
     /// The generation that attaches.
     own: u32,
-    /// Those who have not answered, and whose keeper each is; `None`: whoever has the path.
-    waiting: Vec<(Connection, Option<Identity>)>,
+    /// Those who have not answered.
+    waiting: Vec<(Connection, Whose)>,
     report: &'a Report,
 }
 
+/// Whose keeper was knocked at: its daemon.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    /// Whoever has the path of the control socket, and whose that is where the record says it.
+    AtPath(Option<Identity>),
+    Recorded(Identity),
+}
+
+impl Whose {
+    fn daemon(self) -> Option<Identity> {
+        match self {
+            Whose::AtPath(daemon) => daemon,
+            Whose::Recorded(daemon) => Some(daemon),
+        }
+    }
+}
+
 impl Search<'_> {
+    /// At the path: as a rule the newest in the record has it, and one visit is enough for both.
+    fn has_knocked_at(&mut self, entry: &Entry) -> bool {
+        let keeper = entry.keeper.map(|keeper| keeper.pid);
+        let mut waiting = self.waiting.iter_mut();
+        let at_path = waiting.find_map(|(connection, whose)| match whose {
+            Whose::AtPath(daemon) if keeper.is_some() && connection.peer() == keeper => {
+                Some(daemon)
+            }
+            Whose::AtPath(_) | Whose::Recorded(_) => None,
+        });
+        let has = at_path.is_some();
+        if let Some(daemon) = at_path {
+            *daemon = Some(entry.daemon);
+        }
+        has
+    }
+
     fn knock_at(&mut self, entry: &Entry) {
         if let (Some(keeper), Some(number)) = (entry.keeper, entry.control) {
-            let whose = format!("the keeper of generation {}", entry.number);
+            let name = format!("the keeper of generation {}", entry.number);
             let connection = connect_to_keeper(keeper, number);
-            self.knock(connection, &whose, Some(entry.daemon));
+            self.knock(connection, &name, Whose::Recorded(entry.daemon));
         }
     }
 
-    fn knock(
-        &mut self,
-        connection: Result<Connection, Unreachable>,
-        whose: &str,
-        daemon: Option<Identity>,
-    ) {
+    fn knock(&mut self, connection: Result<Connection, Unreachable>, name: &str, whose: Whose) {
         let generation = self.own;
         match connection {
             Ok(connection) => {
                 if connection.send(&Message::Attach { generation }).is_ok() {
-                    self.waiting.push((connection, daemon));
+                    self.waiting.push((connection, whose));
                 }
             }
             Err(Unreachable::Missing | Unreachable::Dead) => {}
             Err(Unreachable::Suspicious(words)) => self.report.warn(&format!(
-                "cannot talk to {whose}: {words}; the record is believed instead"
+                "cannot talk to {name}: {words}; the record is believed instead"
             )),
         }
     }
@@ -129,7 +160,8 @@ impl Search<'_> {
             match connection.receive() {
                 Received::NothingYet => self.waiting.push((connection, whose)),
                 Received::Message(Message::State(told), descriptors) => {
-                    self.answered(connection, told, descriptors, whose.is_none());
+                    let by_path = matches!(whose, Whose::AtPath(_));
+                    self.answered(connection, told, descriptors, by_path);
                 }
                 // R19: somebody has removed the lock under it.
                 Received::Message(Message::Supervised { why }, _) => bail!("{why}"),
@@ -253,6 +285,7 @@ impl Search<'_> {
         }
         // They may answer yet.
         for (connection, whose) in self.waiting {
+            let whose = whose.daemon();
             let mut recorded = record.generations.iter();
             let recorded = recorded.find(|entry| Some(entry.daemon) == whose);
             // One that stands still has the sockets all the same.
@@ -285,4 +318,51 @@ fn entry_of(standing: &Standing) -> Option<Entry> {
         sockets: standing.sockets.clone(),
         ..Entry::new(standing.number, standing.daemon?, state_of(standing))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Accepted, Listener};
+    use crate::report::Volume;
+
+    /// A newcomer is in a hurry: who has the path, and is in the record, is visited once.
+    #[test]
+    fn a_keeper_that_is_found_in_two_ways_is_visited_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::beside(&directory.path().join("app.pid"));
+        let mut listener = Listener::open(&files.socket, &files.whose().unwrap()).unwrap();
+        let own = Identity::of_this_process().unwrap();
+        let mut entry = Entry::new(7, own, State::Ready);
+        entry.keeper = Some(own);
+        entry.control = Some(listener.number());
+        let mut record = Record::of_this_boot().unwrap();
+        record.generations.push(entry);
+        let state = Told {
+            generations: vec![Standing {
+                number: 7,
+                phase: "standby".to_owned(),
+                ready: true,
+                daemon: Some(own),
+                keeper: Some(own),
+                ..Standing::default()
+            }],
+            failure: None,
+        };
+        let keeper = std::thread::spawn(move || {
+            loop {
+                events::wait(&[listener.as_fd()], None, None);
+                if let Accepted::Caller(newcomer) = listener.accept().unwrap() {
+                    newcomer.send(&Message::State(state)).unwrap();
+                    return (listener, newcomer);
+                }
+            }
+        });
+        let report = Report::new("app".to_owned(), Volume::Quiet);
+        let limits = Limits::default();
+        let found = Predecessors::attach(&record, &files, 8, limits, &report).unwrap();
+        let (mut listener, _newcomer) = keeper.join().unwrap();
+        assert!(matches!(listener.accept().unwrap(), Accepted::Nobody));
+        assert!(found.any_serves() && found.one_is_shown());
+    }
 }
