@@ -84,9 +84,12 @@ fn cells(standing: &Standing, timed: bool) -> [String; 4] {
     };
     let never_ready =
         !standing.ready && !matches!(standing.phase.as_str(), "starting" | "draining");
-    let phase = match never_ready {
-        true => format!("{}, never ready", standing.phase),
-        false => standing.phase.clone(),
+    // "standby" alone sounds as if it did nothing.
+    let serves_too = serves(standing) && standing.phase != "serving";
+    let phase = match (never_ready, serves_too) {
+        (true, _) => format!("{}, never ready", standing.phase),
+        (false, true) => format!("{}, serves", standing.phase),
+        (false, false) => standing.phase.clone(),
     };
     let age = timed.then(|| format!("for {}", span(standing.age)));
     let number = standing.number.to_string();
@@ -268,6 +271,24 @@ mod tests {
             text(&unknown),
             ["app: cannot tell what is running: it is not a socket"]
         );
+    }
+
+    #[test]
+    fn who_serves_under_another_name_says_so() {
+        let phase = |phase: &str, ready: bool| {
+            let standing = Standing {
+                phase: phase.to_owned(),
+                ready,
+                ..Standing::default()
+            };
+            cells(&standing, false)[PHASE].clone()
+        };
+        assert_eq!(phase("standby", true), "standby, serves");
+        assert_eq!(phase("standby", false), "standby, never ready");
+        assert_eq!(phase("preparing", true), "preparing, serves");
+        for alone in ["serving", "draining", "holding"] {
+            assert_eq!(phase(alone, true), alone);
+        }
     }
 
     #[test]

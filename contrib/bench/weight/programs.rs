@@ -216,7 +216,11 @@ pub(crate) fn ours(given: Option<&Path>) -> Outcome<(PathBuf, Result<PathBuf, St
         return Err(format!("{} is not there", plain.display()).into());
     }
     let released = match (given, &cargo) {
-        (Some(given), _) => Ok(given.to_owned()),
+        // The supervisors run it from directories of their own.
+        (Some(given), _) => {
+            let found = given.canonicalize();
+            Ok(found.map_err(|error| format!("{}: {error}", given.display()))?)
+        }
         (None, Some((_, package))) => build_released(Path::new(package), directory),
         (None, None) => Err("neither --static nor cargo says where it is".to_owned()),
     };
