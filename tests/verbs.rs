@@ -786,6 +786,34 @@ fn the_verdict_of_a_restart_for_every_reason() {
     stage.stop(launcher, &[]);
 }
 
+/// What a process keeps for itself, in kB.
+fn anonymous_memory(pid: Pid) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find(|line| line.starts_with("Anonymous:"));
+    let number = line.unwrap().split_ascii_whitespace().nth(1);
+    number.unwrap().parse().unwrap()
+}
+
+/// A keeper stays for years: a question leaves nothing with it that is worth a word, nor does a newcomer.
+#[test]
+fn a_keeper_that_was_asked_is_as_light_as_before() {
+    const SMALL: u64 = 100;
+    let stage = Stage::new();
+    let (launcher, _) = stage.daemon(&[], STARTED, BY_CHLD);
+    let keeper = process::children(launcher.pid())[0];
+    let before = anonymous_memory(keeper);
+    for _ in 0..5 {
+        assert_eq!(status(&stage).0, Some(0));
+    }
+    let after = anonymous_memory(keeper);
+    assert!(after < before + SMALL, "{before} kB, and then {after} kB");
+    detach(launcher);
+    let (launcher, _) = stage.daemon(&[], STARTED, BY_CHLD);
+    let newer = anonymous_memory(process::children(launcher.pid())[0]);
+    assert!(newer < before + SMALL, "{before} kB, and then {newer} kB");
+    stage.stop(launcher, &[]);
+}
+
 /// Who is not there, or on the way out, is not restarted.
 #[test]
 fn a_restart_of_what_does_not_run_or_is_being_stopped() {

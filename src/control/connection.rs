@@ -10,7 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::io::Errno;
 use rustix::net::{
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt::set_socket_passcred,
+    RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg,
+    sockopt::set_socket_passcred,
 };
 
 use super::Message;
@@ -82,9 +83,13 @@ impl Connection {
 
     /// Reads, without waiting. Only root and our own user are listened to.
     pub(crate) fn receive(&self) -> Received {
-        let mut bytes = vec![0; LONGEST];
+        let mut bytes = Vec::new();
         loop {
-            let datagram = match sys::receive(self.0.as_fd(), &mut bytes) {
+            let received = self.length_of_next().and_then(|length| {
+                bytes.resize(length.min(LONGEST), 0);
+                sys::receive(self.0.as_fd(), &mut bytes)
+            });
+            let datagram = match received {
                 Ok(datagram) => datagram,
                 // ECONNRESET: the other end left something unread; what it sent comes after that.
                 Err(error) => match error.raw_os_error() {
@@ -109,6 +114,14 @@ impl Connection {
                 Err(unreadable) => Received::Unreadable(unreadable.0),
             };
         }
+    }
+
+    /// Room for the longest, each time, would stay with the process: its allocator keeps what was used once.
+    fn length_of_next(&self) -> io::Result<usize> {
+        let nothing: &mut [u8] = &mut [];
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        let (_, length) = recv(&self.0, nothing, flags)?;
+        Ok(length)
     }
 
     /// Waits until there is something to read, or the time is over; says which.

@@ -31,6 +31,8 @@ pub(crate) enum State {
     Ready,
     /// The launcher has left: a keeper alone, which waits for a successor.
     Standby,
+    /// Ready, and the one before it has gone: as a service is for years.
+    Restarted,
 }
 
 /// In kB.
@@ -90,7 +92,12 @@ pub(crate) fn measure(
     let mut wanted = Vec::new();
     for parent in &programs.parents {
         let states: &[State] = match parent.who.is_ours() {
-            true => &[State::Started, State::Ready, State::Standby],
+            true => &[
+                State::Started,
+                State::Ready,
+                State::Standby,
+                State::Restarted,
+            ],
             false => &[State::Started],
         };
         wanted.extend(states.iter().map(|state| (parent, *state)));
@@ -151,33 +158,34 @@ impl Running {
         let daemon: &[&str] = match state {
             State::Started => &[programs.small(), "pause"],
             // Without a word to prepare: the launcher leaves at once.
-            State::Ready | State::Standby => &[programs.small(), "ready", "READY=1"],
+            State::Ready | State::Standby | State::Restarted => {
+                &[programs.small(), "ready", "READY=1"]
+            }
         };
         let words = parent.command(files, name, daemon);
         let (program, rest) = words.split_first().ok_or("a command without a word")?;
-        let mut first = Spawn::new(scratch, program).args(rest).start();
+        let start = || Spawn::new(scratch, program).args(rest).start();
         let pid_file = files.join(format!("{name}.pid"));
-        let mut family = Vec::new();
-        let up = until(|| {
-            family = descendants(first.pid());
-            let has_daemon = family.iter().any(|pid| is_running(*pid, &programs.small));
-            has_daemon && (state == State::Started || !parent.who.is_ours() || pid_file.exists())
-        });
-        if !up {
-            return Err(format!("it does not start its daemon: {}", first.describe()).into());
-        }
-        let daemon = family
-            .iter()
-            .copied()
-            .find(|pid| is_running(*pid, &programs.small))
-            .ok_or("it is gone again")?;
-        family.retain(|pid| *pid != daemon);
-        if state == State::Standby {
+        let mut first = start();
+        let waits = state != State::Started && parent.who.is_ours();
+        let named = Some(pid_file.as_path()).filter(|_| waits);
+        let (mut family, mut daemon) = family_of(&first, programs, named)?;
+        if matches!(state, State::Standby | State::Restarted) {
             first.signal(Signal::SIGTERM);
             first.wait();
             family.retain(|pid| *pid != first.pid());
-        } else {
-            debug_assert!(family.contains(&first.pid()));
+        }
+        if state == State::Restarted {
+            let before = std::mem::replace(&mut first, start());
+            let older: Vec<Pid> = family.into_iter().chain([daemon]).collect();
+            (family, daemon) = family_of(&first, programs, named)?;
+            for process in older.into_iter().filter_map(Handle::open) {
+                if !process.wait_until(Instant::now() + LIMIT) {
+                    return Err(
+                        format!("the one before does not leave: {}", before.describe()).into(),
+                    );
+                }
+            }
         }
         Ok(Running {
             who: parent.who,
@@ -260,6 +268,33 @@ fn sum_of(text: &str, name: &str) -> u64 {
         .filter(|(key, _)| key.ends_with(name))
         .filter_map(|(_, rest)| rest.split_ascii_whitespace().next()?.parse::<u64>().ok())
         .sum()
+}
+
+/// Launcher and keeper, and their daemon, once that runs; `named`: in this PID file.
+fn family_of(
+    first: &Spawned,
+    programs: &Programs,
+    named: Option<&Path>,
+) -> Outcome<(Vec<Pid>, Pid)> {
+    let mut family = Vec::new();
+    let mut found = None;
+    let is_up = until(|| {
+        family = descendants(first.pid());
+        let mut runs = family.iter().copied();
+        found = runs.find(|pid| is_running(*pid, &programs.small));
+        let is_named = |file: &Path| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            text.trim().parse().ok() == found.map(Pid::as_raw)
+        };
+        found.is_some() && named.is_none_or(is_named)
+    });
+    match found.filter(|_| is_up) {
+        Some(daemon) => {
+            family.retain(|pid| *pid != daemon);
+            Ok((family, daemon))
+        }
+        None => Err(format!("it does not start its daemon: {}", first.describe()).into()),
+    }
 }
 
 fn descendants(pid: Pid) -> Vec<Pid> {

@@ -133,7 +133,7 @@ fn starts(measured: &Measured) -> Option<Panel> {
 
 fn memory(measured: &Measured) -> Option<Panel> {
     let shown = |memory: &&Memory| match memory.who.is_ours() {
-        true => memory.state == State::Ready,
+        true => memory.state == State::Restarted,
         false => true,
     };
     let mut bars: Vec<Bar> = measured

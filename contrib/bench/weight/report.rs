@@ -93,6 +93,7 @@ fn memory(measured: &Measured) -> Table {
             State::Started => ": started",
             State::Ready => ": ready",
             State::Standby => ": standby",
+            State::Restarted => ": restarted",
         };
         table.row([
             format!("{}{state}", memory.who.name()),

@@ -117,7 +117,7 @@ fn starts(measured: &Measured, targets: &mut Vec<Target>) {
 fn memory(measured: &Measured, targets: &mut Vec<Target>) {
     let mut number = |what, ours, limit, unit| targets.push(number(what, ours, limit, unit));
     for memory in &measured.memory {
-        if memory.state != State::Ready {
+        if memory.state != State::Restarted {
             continue;
         }
         let name = memory.who.name();
