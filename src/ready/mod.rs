@@ -253,6 +253,10 @@ impl Readiness {
         };
         let failed = |error: io::Error| (when.clone(), cause(&error));
         self.run = Some(Run::begin(line, subject.surroundings, self.limit, now).map_err(failed)?);
+        // Everything before it holds. Why it failed the last time is what people need until it is known anew.
+        if self.missing.as_ref().map(|(missing, _)| missing) != Some(when) {
+            self.missing = Some((when.clone(), "it is asked".to_owned()));
+        }
         Ok(false)
     }
 
