@@ -186,6 +186,8 @@ struct Keeper {
     deaf_until: Option<Instant>,
     /// Those who watch have not been told yet.
     changed: bool,
+    /// A newcomer has asked, and is to be answered when it is known what becomes of the daemon's.
+    newcomer_waits: bool,
 }
 
 impl Keeper {
@@ -314,6 +316,7 @@ impl Keeper {
             turned_away: false,
             deaf_until: None,
             changed: false,
+            newcomer_waits: false,
             service,
             report,
             home: files.home(),
@@ -519,7 +522,10 @@ impl Keeper {
             Action::Hold => {
                 self.sockets.listen_again();
                 self.take_places();
+                // The lock is about to be let go: a name of one that has ended would stay.
+                self.forget_predecessors();
                 self.hold();
+                self.show_where_nobody_is();
             }
             Action::PassOn => self.sockets.pass_on(),
             Action::Close => self.sockets.close(),

@@ -33,6 +33,7 @@ mod launch;
 mod listen;
 mod manual;
 mod notify;
+mod one_wake;
 mod picture;
 mod prepare;
 mod readiness;

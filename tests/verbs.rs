@@ -856,32 +856,35 @@ fn a_restart_of_what_does_not_run_or_is_being_stopped() {
     assert_eq!(stage.log.count(&format!("{daemon} got TERM")), 0);
 }
 
-/// Asked in the very moment in which a new version dies, a restart is answered by the predecessor.
+/// One that drains knows nothing of the one that serves, and does not speak for the service.
 #[test]
-fn a_restart_as_a_new_version_dies() {
+fn beside_one_that_drains_the_lost_one_that_serves_is_seen() {
     let stage = Stage::new();
-    let (launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
+    let slow = Slow::new(&stage, "hold");
+    let (launcher, first) = stage.daemon(&[], &slow.ready, BY_CHLD);
     detach(launcher);
-    let second = launch(&stage, &[], &["sh", "-c", "echo up $$; exec sleep 3600"]);
-    let daemon = stage.up();
-    let keeper = Handle::open(process::children(second.pid())[0]).unwrap();
-    keeper.signal(Signal::SIGSTOP);
-    let restart = verb(&stage, "restart", &["--no-wait"]).start();
-    // It waits for nothing but the answer.
-    let wait = format!("/proc/{}/wchan", restart.pid());
-    while !fs::read_to_string(&wait).is_ok_and(|wait| wait.contains("poll")) {
-        assert!(restart.alive(), "{}", restart.describe());
+    let (mut launcher, second) = stage.daemon(&[], STARTED, BY_CHLD);
+    // What the record says, not only what the keeper knows.
+    while !stage.generations()[0].contains(" state=draining ") {
         std::thread::yield_now();
     }
-    Handle::open(daemon).unwrap().signal(Signal::SIGKILL);
-    process::wait_exit(daemon);
-    keeper.signal(Signal::SIGCONT);
-    let said = restart.finish().expect_success().stdout;
-    assert_eq!(said, "app: generation 2 was asked to restart\n");
-    second.finish();
-    assert_eq!(stage.pid_in_file(), Some(first));
-    let (launcher, _) = stage.daemon(&[], STARTED, BY_CHLD);
-    stage.stop(launcher, &[]);
+    let keeper = process::children(launcher.pid())[0];
+    crate::scene::freeze(keeper);
+    launcher.kill();
+    crate::scene::kill(keeper);
+    let (code, view) = status(&stage);
+    assert_eq!(
+        (code, phases(&view)),
+        (Some(0), vec![(2, "standby"), (1, "draining")])
+    );
+    assert_eq!(view["source"], "record");
+    let refused = verb(&stage, "restart", &[]).finish();
+    assert_eq!(refused.code(), Some(4), "{}", refused.stderr);
+    slow.finish_with("0");
+    process::wait_exit(first);
+    verb(&stage, "stop", &[]).finish().expect_success();
+    process::wait_exit(second);
+    stage.scratch.wait_no_processes_but(&[]);
 }
 
 /// `--no-wait` only asks, and whoever asks while it is under way gets the same verdict from the same restart.

@@ -141,6 +141,10 @@ impl Files {
         if listener.is_at(&self.socket) {
             return Ok(());
         }
+        // A newcomer may have put its own there; one that is missing shall be spoken of.
+        if self.new_socket.exists() && !listener.is_at(&self.new_socket) {
+            bail!("{} is another keeper's by now", self.new_socket.display());
+        }
         fs::rename(&self.new_socket, &self.socket).map_err(|error| {
             anyhow!(
                 "cannot rename {} to {}: {}",

@@ -120,6 +120,7 @@ impl Keeper {
             turned_away: false,
             deaf_until: None,
             changed: false,
+            newcomer_waits: false,
             signals: signals_of(&service)?,
             number: entry.number,
             service,

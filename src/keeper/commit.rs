@@ -185,6 +185,16 @@ impl Keeper {
     pub(super) fn leave_out(&self, numbers: &[u32]) -> Result<Option<()>> {
         self.with_lock(|keeper, lock| {
             let mut record = keeper.record_now()?;
+            let left_out = |entry: &&Entry| numbers.contains(&entry.number);
+            // R18: nobody else would compare it with the name of one that has ended.
+            let mut dead = record
+                .generations
+                .iter()
+                .filter(left_out)
+                .filter(|entry| !entry.daemon_lives());
+            if dead.any(|entry| keeper.files.found() == Found::Pid(entry.daemon.pid)) {
+                keeper.files.remove_pid_file(lock)?;
+            }
             record
                 .generations
                 .retain(|entry| !numbers.contains(&entry.number));
@@ -253,7 +263,12 @@ impl Keeper {
         if let Some(lock) = &self.lock {
             return write(self, lock).map(Some);
         }
-        match self.files.take_lock(PATIENCE)? {
+        // A newcomer that waits for our answer has it.
+        let patience = match self.newcomer_waits {
+            true => Duration::ZERO,
+            false => PATIENCE,
+        };
+        match self.files.take_lock(patience)? {
             Taken::Lock(lock) => write(self, &lock).map(Some),
             Taken::Supervised(_) | Taken::Held(_) => Ok(None),
         }

@@ -79,6 +79,9 @@ impl Keeper {
             Message::Commit { .. } | Message::End { .. } if self.supervised => {}
             Message::Commit { told } => {
                 self.apply(Event::Superseded { told }, link);
+                // Whoever could not be passed on looks for the one who serves now.
+                self.callers
+                    .dismiss_all(|role| matches!(role, Role::Watcher | Role::Waiter { .. }));
                 // It waits for our word, though it may be no news.
                 self.changed = true;
             }
@@ -94,6 +97,10 @@ impl Keeper {
             | Message::Stop { .. }
                 if self.callers.pass_on(id, &request) => {}
             Message::Yield => self.asked_to_yield(id, link),
+            // He came as it ended; whoever is there next answers him, if anybody is.
+            Message::Status { .. } | Message::Restart if self.phase == Phase::Gone => {
+                self.callers.dismiss(id);
+            }
             Message::Status { watch } => {
                 self.callers.answer(id, &Message::State(self.state()));
                 if watch {
@@ -148,9 +155,7 @@ impl Keeper {
             .answer_with(id, &Message::State(state), &passed);
         self.apply(Event::SuccessorAttached, link);
         if comes {
-            for (caller, wish) in self.callers.to_pass_on() {
-                self.callers.pass_on(caller, &wish);
-            }
+            self.pass_waiting_on();
         }
     }
 
@@ -185,6 +190,11 @@ impl Keeper {
         if !self.callers.has_successor() {
             let another = another && self.can_be_found();
             self.apply(Event::SuccessorLost { another }, link);
+            if self.holds() {
+                // It had the lock when the daemon ended.
+                self.hold();
+                self.show_where_nobody_is();
+            }
         }
     }
 
@@ -273,8 +283,7 @@ impl Keeper {
             | Phase::Lingering { .. } => {
                 self.refuse(id, format!("{} is being stopped", self.name()));
             }
-            // He came as it ended; why it did is no word on the service. Whoever is there next answers
-            // him: a predecessor, or the next attempt.
+            // Not refused: why it has ended is no word on the service.
             Phase::Gone => self.callers.dismiss(id),
         }
     }
@@ -290,14 +299,23 @@ impl Keeper {
         );
         match followed {
             Err(why) => self.refuse(id, why),
-            // It has become something else meanwhile.
-            Ok(()) if !asked => self.asked_to_restart(id, link),
-            Ok(()) => {
+            // A newcomer that has come meanwhile is what was wanted.
+            Ok(()) if asked || self.callers.has_successor() => {
                 let generation = self.number;
                 self.callers.assign(id, Role::Waiter { newer: generation });
                 self.callers.answer(id, &Message::Restarting { generation });
                 self.restart(true, link);
+                self.pass_waiting_on();
             }
+            // It has become something else meanwhile.
+            Ok(()) => self.asked_to_restart(id, link),
+        }
+    }
+
+    /// What a newcomer will know, and not this generation.
+    fn pass_waiting_on(&mut self) {
+        for (caller, wish) in self.callers.to_pass_on() {
+            self.callers.pass_on(caller, &wish);
         }
     }
 
@@ -321,6 +339,8 @@ impl Keeper {
             };
             self.callers.answer(id, &answer);
             self.callers.dismiss(id);
+        } else if self.ends_for_good() {
+            self.refuse(id, format!("{} is being stopped", self.name()));
         } else {
             self.callers.assign(id, Role::Waiter { newer });
         }
@@ -343,7 +363,7 @@ impl Keeper {
     }
 
     /// The daemon has died, and its sockets are left.
-    fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         matches!(self.phase, Phase::Holding { .. })
     }
 
@@ -482,9 +502,10 @@ impl Keeper {
     }
 
     /// §6: the path of the control socket belongs to the serving generation while its keeper lives.
-    fn show_where_nobody_is(&self) {
+    pub(super) fn show_where_nobody_is(&self) {
         let ended = matches!(self.phase, Phase::Lingering { .. } | Phase::Gone);
-        if self.lock.is_some() && !ended && !self.predecessors.one_is_shown() {
+        let may = self.lock.is_some() || self.holds();
+        if may && !ended && !self.predecessors.one_is_shown() {
             self.show_socket();
         }
     }
@@ -492,8 +513,10 @@ impl Keeper {
     pub(super) fn tell_watchers(&mut self) {
         if std::mem::take(&mut self.changed) {
             let state = Message::State(self.state());
+            // A watcher looks for whoever is there next.
+            let ended = self.phase == Phase::Gone;
             self.callers.tell(&state, |role| {
-                matches!(role, Role::Watcher | Role::Successor { .. })
+                matches!(role, Role::Successor { .. }) || (*role == Role::Watcher && !ended)
             });
         }
     }

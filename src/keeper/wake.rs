@@ -15,7 +15,7 @@ use crate::signals::{Meaning, Signal};
 /// Messages read in one wake, and callers accepted; the others wait in their sockets, and do not
 /// keep a signal waiting.
 pub(super) const AT_ONCE: usize = 32;
-/// The same, where most of them are nobody's: those cost next to nothing.
+/// The same, where most of them are nobody's: those cost next to nothing, once it is known who sent the first.
 const OF_STRANGERS: usize = 1024;
 
 /// All that one wake found, before anything is done about it (§3).
@@ -59,7 +59,7 @@ impl Keeper {
                 Received::Refused { .. } => {}
                 Received::NothingYet => break,
             }
-            if wake.messages.len() == AT_ONCE {
+            if wake.messages.len() == AT_ONCE || strangers.count() == AT_ONCE {
                 break;
             }
         }
@@ -141,9 +141,10 @@ impl Keeper {
     }
 
     /// In the fixed order of §3: requests to stop, the child's status, messages, other signals, the
-    /// clock.
+    /// clock. Only to answer a newcomer's *attach* comes before all of it.
     pub(super) fn act(&mut self, wake: Wake, link: &mut Link) {
         let before = std::mem::discriminant(&self.phase);
+        let mut messages = wake.messages;
         let mut meant = Vec::new();
         if let Some(wish) = wake.wish {
             let of_unclear = |signal| (signal, None, meaning_by(wish));
@@ -158,8 +159,21 @@ impl Keeper {
         let (stops, others): (Vec<_>, Vec<_>) = meant
             .into_iter()
             .partition(|(_, _, meaning)| *meaning == Meaning::Stop);
+        let (mut attaching, requests): (Vec<_>, Vec<_>) = wake
+            .requests
+            .into_iter()
+            .partition(|(_, request)| matches!(request, Request::Attach { .. }));
+        let ending = self.unsettled_end.take().or(wake.ending);
+        // A newcomer waits for the answer to this first, and whoever asks for anything else is passed on to it.
+        // Not before the daemon's end: what was the daemon's is to be held for it.
+        if ending.is_none() {
+            for (id, request) in std::mem::take(&mut attaching) {
+                self.requested(id, request, link);
+            }
+        }
+        self.newcomer_waits = !attaching.is_empty();
         let (stop_requests, requests): (Vec<_>, Vec<_>) =
-            wake.requests.into_iter().partition(|(_, request)| {
+            requests.into_iter().partition(|(_, request)| {
                 matches!(request, Request::Stop { .. } | Request::End { .. })
             });
         // A successor that had to tell our daemon itself says so after it has told us to: whatever
@@ -178,11 +192,17 @@ impl Keeper {
         for (id, request) in stop_requests {
             self.requested(id, request, link);
         }
-        let ending = self.unsettled_end.take().or(wake.ending);
         if !self.unclear.is_empty() && !wake.launcher_lost && !self.stops_for_good() {
             // Whether that was a stop decides what becomes of the others.
             self.unsettled_end = ending;
         } else if let Some(ending) = ending {
+            // What it said last means nothing to a generation that has ended; to the supervisor it does (R23),
+            // and the launcher may be about to leave.
+            for delivered in &mut messages {
+                let text = std::mem::take(&mut delivered.message.text);
+                let descriptors = std::mem::take(&mut delivered.descriptors);
+                self.pass_on(&text, self.has_committed(), descriptors, link);
+            }
             let unasked = self.report_end(ending);
             self.end_commands();
             self.tell_of_our_end(ending);
@@ -196,6 +216,10 @@ impl Keeper {
                 // After the launcher was told to leave: it looks at every process there is.
                 self.report_background();
             }
+        }
+        self.newcomer_waits = false;
+        for (id, request) in attaching {
+            self.requested(id, request, link);
         }
         if let Some(ending) = wake.before_start {
             self.decide_start(ending, link);
@@ -215,21 +239,15 @@ impl Keeper {
         if wake.answered_by_signal {
             self.apply(Event::Prepared, link);
         }
-        for delivered in wake.messages {
-            let Delivered {
-                message,
-                answer,
-                descriptors,
-            } = delivered;
-            let outcome = self.hear_out(message, descriptors, link);
-            answer.give(outcome);
+        for delivered in messages {
+            let outcome = self.hear_out(delivered.message, delivered.descriptors, link);
+            delivered.answer.give(outcome);
         }
         // Who asks something else shall be told what has become of a successor, if that is over.
-        let (of_successors, others_requests): (Vec<_>, Vec<_>) =
-            requests.into_iter().partition(|(_, request)| {
-                matches!(request, Request::Attach { .. } | Request::Commit { .. })
-            });
-        for (id, request) in of_successors {
+        let (commits, others_requests): (Vec<_>, Vec<_>) = requests
+            .into_iter()
+            .partition(|(_, request)| matches!(request, Request::Commit { .. }));
+        for (id, request) in commits {
             self.requested(id, request, link);
         }
         for (generation, attempt) in wake.lost_successors {

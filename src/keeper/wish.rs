@@ -32,14 +32,19 @@ impl Keeper {
 
     /// Whatever the supervisor says, it will not change what this generation comes to.
     pub(super) fn stops_for_good(&self) -> bool {
-        let for_good = matches!(
+        self.ends_for_good() || !self.supervised
+    }
+
+    /// A final stop is under way (R15).
+    pub(super) fn ends_for_good(&self) -> bool {
+        matches!(
             self.phase,
             Phase::Stopping { why: Why::Stop, .. }
                 | Phase::Killing {
                     launcher: Some(Why::Stop)
                 }
-        );
-        for_good || !self.supervised
+                | Phase::Lingering { .. }
+        )
     }
 
     pub(super) fn read_wish(&mut self, changes: Changes) -> Option<Wish> {

@@ -21,6 +21,9 @@ use crate::sys;
 
 /// As many may there be on a busy machine.
 const MANY: i32 = 4096;
+/// As many are looked at: a chain that changes under our eyes must not lead in circles, and one that somebody has
+/// made as long as he can must not keep us busy.
+const ANCESTORS: usize = 512;
 
 /// A process for all of this boot: its PID and when it started, in clock ticks since boot (field
 /// 22 of `/proc/PID/stat`).
@@ -384,9 +387,7 @@ pub(crate) fn waits_for(pid: i32, thread: i32, bit: u64) -> bool {
 /// from whoever inherited it.
 pub(crate) fn descends_from(pid: i32, ancestor: i32) -> bool {
     let mut current = pid;
-    // Parents are older than their children except where PIDs have wrapped; the bound only keeps
-    // a chain that changes under our eyes from leading in circles.
-    for _ in 0..4096 {
+    for _ in 0..ANCESTORS {
         if current == ancestor {
             return true;
         }
@@ -408,8 +409,7 @@ pub(crate) fn family_of(daemon: i32) -> Vec<i32> {
     let of = |pid: i32| Stat::of(pid).ok().map(|stat| (pid, stat));
     let known: HashMap<i32, Stat> = all().filter_map(of).collect();
     let is_of = |mut pid: i32| {
-        // As in `descends_from`.
-        for _ in 0..4096 {
+        for _ in 0..ANCESTORS {
             match known.get(&pid) {
                 Some(stat) if pid == daemon || stat.session == daemon => return true,
                 Some(stat) => pid = stat.parent,

@@ -174,6 +174,11 @@ impl Strangers {
         believed
     }
 
+    /// To look at one may take a moment: it may have many ancestors.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Each, with the number of its messages.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Option<Sender>, usize)> {
         self.0

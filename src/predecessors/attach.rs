@@ -161,7 +161,10 @@ impl Search<'_> {
                 Received::NothingYet => self.waiting.push((connection, whose)),
                 Received::Message(Message::State(told), descriptors) => {
                     let by_path = matches!(whose, Whose::AtPath(_));
-                    self.answered(connection, told, descriptors, by_path);
+                    if let Some(connection) = self.answered(connection, told, descriptors, by_path)
+                    {
+                        self.waiting.push((connection, whose));
+                    }
                 }
                 // R19: somebody has removed the lock under it.
                 Received::Message(Message::Supervised { why }, _) => bail!("{why}"),
@@ -169,29 +172,28 @@ impl Search<'_> {
                 | Received::Unreadable(words) => self.report.warn(&format!(
                     "an older keeper cannot be attached to: {words}; the record is believed instead"
                 )),
-                // Its daemon has ended in this very moment; what has become of it comes next.
-                Received::Message(Message::Gone { .. }, _) => {
-                    self.waiting.push((connection, whose));
-                }
-                Received::Message(..) | Received::End => {}
+                // Its daemon has ended in this very moment, and what has become of it comes next; or it passes
+                // somebody on to us, who sees an end, and asks again.
+                Received::Message(..) => self.waiting.push((connection, whose)),
+                Received::End => {}
             }
         }
         Ok(())
     }
 
-    /// A keeper has answered. Whoever else it knows of is asked in turn.
+    /// A keeper has answered. Whoever else it knows of is asked in turn. Gives the connection back where the
+    /// daemon has ended a moment ago: the keeper's next word is that it holds the sockets, or there is none.
     fn answered(
         &mut self,
         connection: Connection,
         told: Told,
         descriptors: Vec<OwnedFd>,
         by_path: bool,
-    ) {
+    ) -> Option<Connection> {
         let now = Instant::now();
         let mut generations = told.generations.into_iter();
-        let Some(own) = generations.next() else {
-            return;
-        };
+        let own = generations.next()?;
+        let mut later = None;
         if by_path {
             self.found.failure = told.failure.map(|failure| (failure, now));
         }
@@ -219,6 +221,8 @@ impl Search<'_> {
                 if one.connection.is_none() {
                     one.connection = Some(connection);
                 }
+            } else {
+                later = Some(connection);
             }
         }
         for other in generations.filter_map(|standing| entry_of(&standing)) {
@@ -226,6 +230,7 @@ impl Search<'_> {
                 self.knock_at(&other);
             }
         }
+        later
     }
 
     /// Takes the sockets out of what was passed, and gives the rest. Which is which its number says: a

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Target;
 use super::doorbell::Doorbell;
 use crate::control::{self, Connection, Message, Received, Unreachable};
-use crate::files::{Entry, Record};
+use crate::files::{Entry, Record, State};
 use crate::process::Identity;
 
 /// How long a keeper may take to answer (R11): one that is stopped must not stop us.
@@ -113,18 +113,23 @@ impl Target {
         }
     }
 
-    /// Asks at the path and, where nobody is there, the keepers of the record, newest first.
+    /// Asks at the path and, where nobody is there, the keepers of the record, newest first, to that of the
+    /// generation that serves.
     pub(super) fn reach(&self, question: &Message) -> Result<Answer, NoAnswer> {
         let mut failure = match self.ask(Way::Path, question) {
             Err(NoAnswer::Nobody) => NoAnswer::Nobody,
             done => return done,
         };
         let record = self.files.read_record().unwrap_or_default();
-        for way in ways(&record) {
-            match self.ask(way, question) {
-                Err(NoAnswer::Nobody) => {}
-                Err(other) => failure = other,
-                Ok(answer) => return Ok(answer),
+        for entry in record.generations.iter().rev() {
+            match Way::to(entry).map(|way| self.ask(way, question)) {
+                None | Some(Err(NoAnswer::Nobody)) => {}
+                Some(Err(other)) => failure = other,
+                Some(Ok(answer)) => return Ok(answer),
+            }
+            // Those before the one that serves drain, and know nothing of it.
+            if entry.state == State::Ready && entry.daemon_lives() {
+                break;
             }
         }
         Err(failure)

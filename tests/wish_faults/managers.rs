@@ -1,13 +1,16 @@
 //! systemd and supervisord: questions that hang, and states that are somebody else's.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use super::{NEVER, Place};
 use crate::scene::kill;
-use crate::stage::pid_in;
+use crate::stage::{STARTED, pid_in};
 use crate::support::process;
 use crate::support::{self, Kind, Service, Supervisor, Systemd, Verb, tool};
 
@@ -16,6 +19,57 @@ fn notify_service(place: &Place, options: &[&str]) -> Service {
         .service(place.launcher(options))
         .unit_service("Type=notify")
         .unit_service("NotifyAccess=main")
+}
+
+/// In the place of `systemctl`: where its words match `pattern`, it does this first.
+fn systemctl_but(place: &Place, pattern: &str, first: &str) -> String {
+    let programs = place.stage.scratch.join("programs");
+    fs::create_dir(&programs).unwrap();
+    let fake = programs.join("systemctl");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in {pattern}) {first};; esac\nexec {} \"$@\"\n",
+        tool("systemctl", "systemd").display(),
+    );
+    fs::write(&fake, script).unwrap();
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:/usr/bin:/bin", programs.display())
+}
+
+/// Somebody asks for a restart, and systemd does not say at once whether there would be one; meanwhile another
+/// restarts it. That newcomer is what both wanted, and its readiness is the answer.
+#[test]
+fn a_restart_that_another_was_faster_with() {
+    let place = Place::new();
+    let [gate, ready] = ["gate", "ready"].map(|name| place.stage.scratch.join(name));
+    let mut opened = [&gate, &ready].map(|fifo| {
+        mkfifo(fifo, Mode::S_IRWXU).unwrap();
+        // Whether or not somebody reads it.
+        File::options().read(true).write(true).open(fifo).unwrap()
+    });
+    let log = place.stage.log.path().display();
+    let waits = format!("echo asked >>{log}; read -r _ <{}", gate.display());
+    let path = systemctl_but(&place, "*property=Restart\\ *", &waits);
+    let is_ready = format!(
+        "[ $SEAMLESS_GENERATION = 1 ] || read -r _ <{}; {STARTED}",
+        ready.display()
+    );
+    let service = notify_service(&place, &["--orphan-timeout", NEVER]);
+    let service = service.env("PATH", path).env("READY", is_ready);
+    let scratch = &place.stage.scratch;
+    let supervisor = Systemd::start(scratch, &place.stage.log, &service);
+    place.wait_started();
+    let restart = supervisor.inside(support::program()).arg("restart");
+    let restart = restart.arg(&place.stage.pid_file).start();
+    place.stage.log.wait_for("asked");
+    let other = supervisor.begin(Verb::Restart);
+    place.stage.log.wait_for("app: generation 2 (pid ");
+    for fifo in &mut opened {
+        fifo.write_all(b"now\n").unwrap();
+    }
+    let said = restart.finish().expect_success().stdout;
+    assert!(said.starts_with("app: generation 2 (pid "), "{said}");
+    other.finish().expect_success();
+    assert_eq!(place.stage.log.count("is ended"), 0, "{}", place.listing());
 }
 
 #[test]
