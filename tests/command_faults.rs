@@ -1,9 +1,7 @@
 //! What readiness and commands hang on, when it breaks: a name that is not known any more, an exec that fails, a
 //! look that must not be taken, sockets that were there before us (R4, R12, R18, R20).
 
-use std::fs::{self, Permissions};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -14,8 +12,9 @@ use crate::puppet::SOON;
 use crate::ready::Mark;
 use crate::scene::{Scene, kill, python};
 use crate::stage::{DAEMON, Stage};
+use crate::support::disk::{SetUserId, with_own_mounts};
 use crate::support::process;
-use crate::support::{Spawn, network, tool};
+use crate::support::{Spawn, executable, network, tool};
 
 /// An address that hangs on the name of an interface.
 const SCOPED: &str = "--ready=listen:[fe80::1%lo]:80";
@@ -193,36 +192,40 @@ fn launcher_and_keeper_are_killed_and_then_it_is_stopped() {
 #[test]
 fn a_command_that_may_not_be_killed() {
     for option in ["ready=exec:", "post-start="] {
-        let scene = Scene::of_an_ordinary_user();
-        let stage = &scene.stage;
-        // What sudo and its like do.
-        let privileged = stage.scratch.join("privileged");
-        fs::copy(tool("setpriv", "util-linux"), &privileged).unwrap();
-        fs::set_permissions(&privileged, Permissions::from_mode(0o4755)).unwrap();
-        let hold = stage.scratch.join("hold");
-        mkfifo(&hold, Mode::S_IRWXU).unwrap();
-        let code = format!("echo \"held $$\" >>\"$LOG\"; read -r _ <{}", hold.display());
-        let words = [privileged.to_str().unwrap(), "--reuid=0"].map(str::to_owned);
-        let words = [&words[..], &stage.sh(&code)].concat().join(" ");
-        let command = format!("--{option}exec {words}");
-        let launcher = scene
-            .launcher(&["--probe-timeout=500ms", &command, "--"])
-            .args(stage.sh(DAEMON))
-            .env("LOG", stage.log.path())
-            .start();
-        let daemon = stage.up();
-        let held = said(stage, "held", 0);
-        if option.starts_with("ready") {
-            // Said by a keeper that has seen the run's limit pass long since.
-            stage.log.wait_for("it waits for exec:");
-        }
-        launcher.signal(Signal::SIGINT);
-        launcher.finish();
-        process::wait_exit(daemon);
-        let lost = stage.settled().count("goes on in its place");
-        assert_eq!(lost, 0, "{}", stage.log.listing());
-        assert_eq!(stage.settled().count("held "), 1);
-        kill(held);
-        stage.scratch.wait_no_processes_but(&[]);
+        with_own_mounts(|| may_not_be_killed(option));
     }
+}
+
+fn may_not_be_killed(option: &str) {
+    let scene = Scene::of_an_ordinary_user();
+    let stage = &scene.stage;
+    // What sudo and its like do.
+    let place = SetUserId::mount(stage.scratch.join("privileged"));
+    let privileged = place.join("setpriv");
+    executable::copy(&tool("setpriv", "util-linux"), &privileged, 0o4755);
+    let hold = stage.scratch.join("hold");
+    mkfifo(&hold, Mode::S_IRWXU).unwrap();
+    let code = format!("echo \"held $$\" >>\"$LOG\"; read -r _ <{}", hold.display());
+    let words = [privileged.to_str().unwrap(), "--reuid=0"].map(str::to_owned);
+    let words = [&words[..], &stage.sh(&code)].concat().join(" ");
+    let command = format!("--{option}exec {words}");
+    let launcher = scene
+        .launcher(&["--probe-timeout=500ms", &command, "--"])
+        .args(stage.sh(DAEMON))
+        .env("LOG", stage.log.path())
+        .start();
+    let daemon = stage.up();
+    let held = said(stage, "held", 0);
+    if option.starts_with("ready") {
+        // Said by a keeper that has seen the run's limit pass long since.
+        stage.log.wait_for("it waits for exec:");
+    }
+    launcher.signal(Signal::SIGINT);
+    launcher.finish();
+    process::wait_exit(daemon);
+    let lost = stage.settled().count("goes on in its place");
+    assert_eq!(lost, 0, "{}", stage.log.listing());
+    assert_eq!(stage.settled().count("held "), 1);
+    kill(held);
+    stage.scratch.wait_no_processes_but(&[]);
 }

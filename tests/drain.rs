@@ -7,7 +7,7 @@ pub(crate) use self::refusals::assert_refused;
 
 use nix::sys::signal::Signal;
 
-use crate::puppet::{Generation, Puppet};
+use crate::puppet::{Generation, Puppet, SOON};
 use crate::scene::{kill, signal};
 use crate::stage::Stage;
 use crate::support::process;
@@ -203,11 +203,13 @@ fn every_other_way_to_end() {
     let environment = obeys("QUIT", "TERM QUIT");
     // Nobody has come: R16.
     let stage = Stage::new();
-    let old = stage.standby(
+    let one = stage.serving(
         &["--drain-signal=QUIT", "--orphan-timeout=100ms"],
         &environment,
     );
-    assert_drained(&stage, &old, "QUIT");
+    one.launcher.signal(Signal::SIGTERM);
+    assert_eq!(one.launcher.finish().code(), Some(0));
+    assert_drained(&stage, &one.daemon, "QUIT");
     stage.log.wait_seen("is told to drain (QUIT)");
     // A shutdown of the machine.
     let stage = Stage::new();
@@ -223,10 +225,7 @@ fn every_other_way_to_end() {
     assert_drained(&stage, &one.daemon, "QUIT");
     // It was not ready in time, and nobody is there to tell it from one that drains: R13.
     let stage = Stage::new();
-    let one = stage.begin(
-        &["--drain-signal=QUIT", "--ready-timeout=200ms"],
-        &environment,
-    );
+    let one = stage.begin(&["--drain-signal=QUIT", SOON], &environment);
     one.launcher.finish();
     assert_drained(&stage, &one.daemon, "QUIT");
     // A restart before it was ready: R9.

@@ -6,17 +6,15 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::stage::{BY_CHLD, DAEMON, STARTED, Stage};
-use crate::support::disk::{Disk, Fault, mount};
+use crate::support::disk::{Disk, Fault, with_own_mounts};
 use crate::support::process::{self, Handle, Pid};
 use crate::support::{self, Finished, Spawn, Spawned, tool};
 
@@ -38,17 +36,7 @@ impl Scene {
 
     /// In a thread of its own with mounts of its own, which end with it and with what it started.
     pub(crate) fn play(scene: impl FnOnce(&Scene) + Send) {
-        let played = thread::scope(|scope| {
-            let actors = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNS).unwrap();
-                mount(&["--make-rprivate"], Path::new("none"), Path::new("/"));
-                scene(&Scene::new());
-            });
-            actors.join()
-        });
-        if let Err(panic) = played {
-            std::panic::resume_unwind(panic);
-        }
+        with_own_mounts(|| scene(&Scene::new()));
     }
 }
 
@@ -421,7 +409,8 @@ fn nothing_is_started_on_a_disk_that_fails() {
 fn the_directory_is_deleted() {
     let stage = Stage::new();
     let directory = stage.pid_file.parent().unwrap();
-    let options = ["--orphan-timeout", "1s"];
+    // It is seen to serve on within it.
+    let options = ["--orphan-timeout", "3s"];
     let (launcher, first) = stage.daemon(&options, STARTED, BY_CHLD);
     let keeper = keeper_of(&launcher);
     fs::remove_dir_all(directory).unwrap();

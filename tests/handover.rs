@@ -289,9 +289,10 @@ fn it_exits_with_0_before_it_is_ready() {
 }
 
 fn it_hangs_until_its_ready_timeout() {
-    let options = ["--ready-timeout", "1s"];
+    // The good one has to be as fast.
+    let options = ["--ready-timeout", "2s"];
     a_bad_version_costs_nothing(HANGS, &options, |service, pid, first| {
-        let words = "was not ready within the ready timeout (1 s)";
+        let words = "was not ready within the ready timeout (2 s)";
         wait_failure(service, pid, words, first);
         process::wait_exit(pid);
     });
@@ -602,7 +603,7 @@ fn many_generations_drain_at_once() {
     let watch = Watch::start(&stage);
     // The fourth hears no TERM.
     let deaf = format!("trap '' TERM; {STARTED}");
-    let (launcher, fourth) = stage.daemon(&["--drain-timeout", "1s"], &deaf, BY_CHLD);
+    let (launcher, fourth) = stage.daemon(&["--drain-timeout", "3s"], &deaf, BY_CHLD);
     for pid in &pids {
         stage.log.wait_seen(&format!("{pid} got TERM"));
     }
@@ -674,7 +675,7 @@ fn many_generations_drain_at_once() {
 #[test]
 fn a_successors_keeper_kills_what_does_not_drain_in_time() {
     let stage = Stage::new();
-    let options = ["--drain-timeout", "2s"];
+    let options = ["--drain-timeout", "4s"];
     let deaf = format!("trap '' TERM; {STARTED}");
     let (launcher, first) = stage.daemon(&options, &deaf, BY_CHLD);
     restart(launcher);
@@ -699,9 +700,9 @@ fn a_successors_keeper_kills_what_does_not_drain_in_time() {
 
 // ---- No successor (R16)
 
-const ORPHAN: [&str; 2] = ["--orphan-timeout", "2s"];
+const ORPHAN: [&str; 2] = ["--orphan-timeout", "3s"];
 /// The passage of time is the test: in so much more than the timeout nothing happens.
-const BEYOND: Duration = Duration::from_millis(3500);
+const BEYOND: Duration = Duration::from_millis(4500);
 
 /// A daemon in standby: its launcher was told to restart.
 fn standby(stage: &Stage) -> Pid {
@@ -736,7 +737,7 @@ fn assert_serves_on(stage: &Stage, pid: Pid) {
 fn wait_given_up(stage: &Stage, number: u32, pid: Pid) {
     let name = named(number, pid);
     stage.log.wait_for(&format!(
-        "no successor of {name} has come within the orphan timeout (2 s), so it was a stop"
+        "no successor of {name} has come within the orphan timeout (3 s), so it was a stop"
     ));
     stage.log.wait_seen(&format!("{pid} got TERM"));
     stage
@@ -850,11 +851,12 @@ fn an_attempt_ends_with_its_ready_timeout() {
     let stage = Stage::new();
     let (launcher, first) = stage.daemon(&[], STARTED, BY_CHLD);
     restart(launcher);
-    let options = ["--ready-timeout", "1s"];
+    // It has to be up by then.
+    let options = ["--ready-timeout", "2s"];
     // It ends with status 0 when it gets TERM; a supervisor that restarts only what fails must not take it for that.
     let (launcher, second) = stage.daemon(&options, "", BY_CHLD);
     stage.log.wait_seen(&format!(
-        "{} was not ready within the ready timeout (1 s); it is ended; still serving: {}",
+        "{} was not ready within the ready timeout (2 s); it is ended; still serving: {}",
         named(2, second),
         named(1, first)
     ));
@@ -873,7 +875,7 @@ fn an_attempt_ends_with_its_ready_timeout() {
     assert_eq!(launcher.finish().code(), Some(9));
 
     // One that does not end has the stop timeout.
-    let options = ["--ready-timeout", "1s", "--stop-timeout", "1s"];
+    let options = ["--ready-timeout", "2s", "--stop-timeout", "1s"];
     let (launcher, fourth) = never_ready(&stage, &options, "trap '' TERM");
     stage
         .log
@@ -891,7 +893,7 @@ fn an_attempt_ends_with_its_ready_timeout() {
 
 #[test]
 fn the_log_says_how_to_become_ready() {
-    let words = "has not said that it is ready, 5.";
+    let words = "has not said that it is ready, ";
     let how = "(it says so by READY=1 or seamless-run notify started; or it is seen: --ready listen:PORT)";
     let alone = Stage::new();
     let (lonely_launcher, lonely) = alone.daemon(&[], "", BY_CHLD);
@@ -975,7 +977,7 @@ fn every_keeper_says_how_its_drain_went() {
 /// A daemon stops its keeper, which was about to do more than to send a signal.
 const STOP: &str = r#"kill -STOP $PPID; echo "$$ has stopped it""#;
 
-/// A daemon's keeper is stopped for longer than the two seconds of its deadline, and has then seen what time it is.
+/// A daemon's keeper is stopped for longer than the three seconds of its deadline, and has then seen what time it is.
 fn stand_still(stage: &Stage, daemon: Pid, when_it_waits: bool) {
     let keeper = Handle::open(parent_of(daemon)).expect("it lives");
     if when_it_waits {
@@ -985,7 +987,7 @@ fn stand_still(stage: &Stage, daemon: Pid, when_it_waits: bool) {
         stage.log.wait_seen(&format!("{daemon} has stopped it"));
     }
     wait_state(keeper.pid, 'T');
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(5));
     keeper.signal(Signal::SIGCONT);
     // It has looked at the clock, and done what that told it.
     wait_state(keeper.pid, 'S');
@@ -1007,7 +1009,7 @@ fn stands_still_while_preparing(when_it_waits: bool) {
     nix::unistd::mkfifo(&hold, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let at_once = if when_it_waits { ":" } else { STOP };
     let prepare = format!("{at_once}; read -r _ <{}; {BY_CHLD}", hold.display());
-    let options = ["--prepare-timeout", "2s"];
+    let options = ["--prepare-timeout", "3s"];
     let (launcher, first) = stage.daemon(&options, STARTED, &prepare);
     launcher.signal(Signal::SIGTERM);
     stage.log.wait_for(&format!("{first} got USR2"));
@@ -1031,7 +1033,7 @@ fn stands_still_while_draining(when_it_waits: bool) {
     let stage = Stage::new();
     let at_once = if when_it_waits { ":" } else { STOP };
     let (slow, hold) = slow_to_drain(&stage, "hold", at_once, "exit 3");
-    let (launcher, first) = stage.daemon(&["--drain-timeout", "2s"], &slow, BY_CHLD);
+    let (launcher, first) = stage.daemon(&["--drain-timeout", "3s"], &slow, BY_CHLD);
     restart(launcher);
     let (launcher, _) = stage.daemon(&[], STARTED, BY_CHLD);
     stage.log.wait_seen(&format!("{first} got TERM"));

@@ -4,6 +4,7 @@
 mod drain;
 mod prepare;
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -186,7 +187,7 @@ fn start(stage: &Stage, program: &Program, way: Way, options: &[&str]) -> (Spawn
     let up = stage.log.wait(|line| line.starts_with("up "));
     let daemon = pid_in(&up);
     if program.sleeps {
-        while !process::status_field(daemon, "State").is_some_and(|state| state.starts_with('S')) {
+        while !all_sleep(daemon) {
             thread::yield_now();
         }
     }
@@ -196,6 +197,16 @@ fn start(stage: &Stage, program: &Program, way: Way, options: &[&str]) -> (Spawn
             .wait_seen(&format!("(pid {daemon}) is ready after"));
     }
     (launcher, daemon)
+}
+
+/// Every thread of it: one may be on its way to where it waits still.
+fn all_sleep(daemon: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
+    let mut states = threads.map(|thread| {
+        let status = fs::read_to_string(thread.unwrap().path().join("status"));
+        status.unwrap_or_default()
+    });
+    states.all(|status| status.contains("\nState:\tS"))
 }
 
 /// As a whole: a process whose main thread has ended looks like a zombie.

@@ -1,12 +1,12 @@
 //! The examples in other languages, which speak the protocol without any library of ours: under a real runit, with
 //! clients, through restarts, a bad version and a stop; and where nobody listens to what they say.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -15,7 +15,7 @@ use crate::scene::python;
 use crate::servers::{RESTARTS, SLOW, Server, Site, bound, get, show};
 use crate::stage::Stage;
 use crate::support::process::{Handle, Pid, Process};
-use crate::support::{self, PATIENCE, Spawn, Supervisor, network, tool};
+use crate::support::{self, PATIENCE, Spawn, Supervisor, executable, network, tool};
 
 /// How a daemon's source becomes a command, in sh.
 struct Language {
@@ -59,18 +59,26 @@ fn interpreted(interpreter: &Path, source: &Path) -> String {
     format!("{} {}", interpreter.display(), source.display())
 }
 
-/// Built offline. What it knows of the standard library stays for the next test: that takes a minute.
+/// Longer than usual: a compiler that brings no compiled library (Go 1.20 and later) compiles that first.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Built offline. What it knows of the standard library stays for the next test: that takes a minute. So one is built
+/// after the other.
 pub(crate) fn go(stage: &Stage, source: &Path) -> String {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let program = stage.scratch.join("daemon");
-    Spawn::from(Command::new(tool("go", "golang-go")))
+    let build = Spawn::from(Command::new(tool("go", "golang-go")))
         .args(["build", "-o"])
         .args([&program, source])
         .env("GO111MODULE", "off")
         .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"))
         .env("GOFLAGS", "")
         .directory(stage.scratch.path())
-        .finish()
-        .expect_success();
+        .start();
+    let handle = Handle::open(build.pid()).expect("it is our child");
+    handle.wait_until(Instant::now() + LONG);
+    build.finish().expect_success();
     program.display().to_string()
 }
 
@@ -105,17 +113,11 @@ impl Deployed {
     /// Beside its place, and renamed: it may be started at any moment.
     pub(crate) fn deploy(&self, code: &str) {
         let new = self.path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o755)
-            .open(&new)
-            .unwrap();
         // `seamless-run notify` is found in PATH.
         let program = support::program();
         let directory = program.parent().unwrap().display();
-        write!(file, "#!/bin/sh\nPATH={directory}:$PATH\n{code}\n").unwrap();
-        drop(file);
+        let text = format!("#!/bin/sh\nPATH={directory}:$PATH\n{code}\n");
+        executable::write(&new, text.as_bytes(), 0o755);
         fs::rename(new, &self.path).unwrap();
     }
 }

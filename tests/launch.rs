@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 
 use crate::stage::{BY_CHLD, DAEMON, STARTED, Stage};
-use crate::support::{self, Spawn};
+use crate::support::{self, Spawn, executable};
 
 #[test]
 fn the_daemons_own_end_is_the_launchers() {
@@ -45,8 +46,7 @@ fn a_command_that_cannot_be_run() {
     let stage = Stage::new();
     let script = |name: &str, text: &str| {
         let path = stage.scratch.join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        executable::write(&path, text.as_bytes(), 0o755);
         path.to_str().unwrap().to_owned()
     };
     let lost = script("lost", "#!/no/interpreter\n");
@@ -119,7 +119,7 @@ fn the_path_is_searched_past_what_cannot_be_executed() {
             .code()
     };
     assert_eq!(run(), Some(126));
-    fs::copy("/bin/true", second.join("found")).unwrap();
+    executable::copy(Path::new("/bin/true"), &second.join("found"), 0o755);
     assert_eq!(run(), Some(0));
 }
 

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::stage::{BY_CHLD, STARTED, Stage, pid_in};
+use crate::languages::go;
+use crate::stage::{BY_CHLD, STARTED, Stage, WAITS, pid_in};
 use crate::support::process::{self, Handle};
 use crate::support::tool;
 
@@ -127,7 +128,7 @@ fn no_answer_in_time() {
 #[test]
 fn a_chld_that_is_not_the_daemons_answers_nothing() {
     let stage = Stage::new();
-    let (launcher, daemon) = stage.daemon(&[], STARTED, ":");
+    let (launcher, daemon) = stage.daemon(&["--prepare-timeout", "1h"], STARTED, ":");
     launcher.signal(Signal::SIGTERM);
     stage.log.wait_for(&format!("{daemon} got USR2"));
     let keeper = stage_keeper(&stage);
@@ -183,7 +184,8 @@ fn a_restart_between_fork_and_exec() {
     let traced = stage
         .spawn(tool("strace", "strace"))
         .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=execve"])
-        .args(["-e", "inject=execve:delay_enter=1s"])
+        // As long as the TERM may take to come.
+        .args(["-e", "inject=execve:delay_enter=3s"])
         .arg(crate::support::program())
         .arg("-p")
         .arg(&stage.pid_file)
@@ -213,9 +215,10 @@ fn stage_keeper(stage: &Stage) -> process::Pid {
 fn what_would_die_of_the_signal_does_not_get_it() {
     // It speaks our protocol and does not listen to USR2: it is detached unasked.
     let stage = Stage::new();
-    let deaf = r#"trap 'echo TERM; exit 0' TERM; exec 9<>$NOTHING; "$SEAMLESS_RUN" notify started; echo "up $$"; while :; do read _ <&9; done"#;
+    let deaf = r#"trap 'echo TERM; exit 0' TERM; "$SEAMLESS_RUN" notify started; echo "up $$"; while :; do wait; done"#;
+    let deaf = format!("{WAITS}\n{deaf}");
     let options = ["--prepare-signal", "USR2"];
-    let launcher = stage.seamless_run(&options).args(stage.sh(deaf)).start();
+    let launcher = stage.seamless_run(&options).args(stage.sh(&deaf)).start();
     let daemon = stage.up();
     launcher.signal(Signal::SIGTERM);
     assert_eq!(launcher.finish().code(), Some(0));
@@ -224,8 +227,9 @@ fn what_would_die_of_the_signal_does_not_get_it() {
 
     // It says nothing at all: it is ended.
     let stage = Stage::new();
-    let mute = r#"trap 'echo TERM; exit 9' TERM; exec 9<>$NOTHING; echo "up $$"; while :; do read _ <&9; done"#;
-    let launcher = stage.seamless_run(&options).args(stage.sh(mute)).start();
+    let mute = r#"trap 'echo TERM; exit 9' TERM; echo "up $$"; while :; do wait; done"#;
+    let mute = format!("{WAITS}\n{mute}");
+    let launcher = stage.seamless_run(&options).args(stage.sh(&mute)).start();
     stage.up();
     launcher.signal(Signal::SIGTERM);
     stage.log.wait_for_all(&["does not listen to USR2", "TERM"]);
@@ -238,8 +242,9 @@ fn other_signals_can_be_chosen() {
     let code = r#"
         trap 'echo got USR1; kill -URG $PPID' USR1
         trap 'echo got TERM; exit 0' TERM
-        exec 9<>$NOTHING; "$SEAMLESS_RUN" notify started; echo "up $$ $SEAMLESS_PREPARE_SIGNAL"
-        while :; do read _ <&9; done"#;
+        "$SEAMLESS_RUN" notify started; echo "up $$ $SEAMLESS_PREPARE_SIGNAL"
+        while :; do wait; done"#;
+    let code = format!("{WAITS}\n{code}");
     let options = [
         "--prepare-signal",
         "SIGUSR1",
@@ -248,7 +253,7 @@ fn other_signals_can_be_chosen() {
         "--on",
         "HUP=restart",
     ];
-    let launcher = stage.seamless_run(&options).args(stage.sh(code)).start();
+    let launcher = stage.seamless_run(&options).args(stage.sh(&code)).start();
     let up = stage.log.wait(|line| line.starts_with("up "));
     assert!(up.ends_with(" USR1"), "{up}");
     launcher.signal(Signal::SIGHUP);
@@ -288,15 +293,9 @@ fn a_silent_jvm_gets_term() {
 fn a_silent_go_program_gets_term() {
     let stage = Stage::new();
     let source = "package main\nimport (\"fmt\"; \"time\")\nfunc main() { fmt.Println(\"up\"); time.Sleep(time.Hour) }\n";
-    std::fs::write(stage.scratch.join("silent.go"), source).unwrap();
-    let go = tool("go", "golang-go");
-    let built = Command::new(go)
-        .args(["build", "-o", "silent", "silent.go"])
-        .current_dir(stage.scratch.path())
-        .env("GOCACHE", stage.scratch.join("cache"))
-        .status();
-    assert!(built.unwrap().success());
-    a_silent_runtime_gets_term(&stage, &["./silent"]);
+    let path = stage.scratch.join("silent.go");
+    std::fs::write(&path, source).unwrap();
+    a_silent_runtime_gets_term(&stage, &[&go(&stage, &path)]);
 }
 
 /// A program's name is any bytes that it likes, and `/proc` shows them.

@@ -88,8 +88,10 @@ impl Stage {
 
     /// The puppet begins to do a line.
     pub(crate) fn asks(&self, puppet: &Puppet, line: &str) {
+        // For reading too: nobody waits for a puppet that has ended.
         let mut strings = OpenOptions::new()
-            .append(true)
+            .read(true)
+            .write(true)
             .open(&puppet.strings)
             .unwrap();
         puppet.done.set(puppet.done.get() + 1);
@@ -279,4 +281,8 @@ impl Stage {
 }
 
 /// For an attempt that shall fail: there are some looks until then, and nobody waits long.
-pub(crate) const SOON: &str = "--ready-timeout=1s";
+///
+/// A second is too short on a busy machine: the puppet is to be up by then, and to have done what it was told.
+pub(crate) const SOON: &str = "--ready-timeout=3s";
+/// What the log says of it then.
+pub(crate) const NOT_SOON: &str = "was not ready within the ready timeout (3 s";

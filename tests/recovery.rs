@@ -535,7 +535,8 @@ fn a_daemon_ends_by_itself_after_its_keeper_was_killed() {
 #[test]
 fn the_keeper_is_killed_while_one_that_was_never_ready_prepares() {
     let stage = Stage::new();
-    let options = ["--prepare-timeout", "1s"];
+    // The keeper is KILLed within it.
+    let options = ["--prepare-timeout", "2s"];
     let mut one = begin(&stage, &options, "", SILENT);
     freeze(one.keeper);
     one.launcher.signal(Signal::SIGTERM);
@@ -561,7 +562,8 @@ fn the_keeper_is_killed_while_its_daemon_prepares() {
         (second_time.as_str(), [].as_slice(), "is prepared"),
         (
             SILENT,
-            &["--prepare-timeout", "300ms"],
+            // The keeper is KILLed within it.
+            &["--prepare-timeout", "2s"],
             "did not answer within",
         ),
     ] {
@@ -677,7 +679,7 @@ fn the_keeper_is_killed_in_standby_while_its_successor_starts() {
 #[test]
 fn the_keeper_is_killed_while_its_daemon_drains() {
     let stage = Stage::new();
-    let (keeper, old) = standby(&stage, &["--drain-timeout", "2s"], STUBBORN);
+    let (keeper, old) = standby(&stage, &["--drain-timeout", "4s"], STUBBORN);
     let two = serving(&stage, &[], STARTED, BY_CHLD);
     stage.log.wait_seen(&format!("{old} got TERM"));
     kill(keeper);
@@ -718,7 +720,7 @@ fn a_drain_outlives_both_keepers() {
 #[test]
 fn the_keeper_is_killed_in_a_final_stop() {
     let stage = Stage::new();
-    let options = ["--stop-timeout", "2s"];
+    let options = ["--stop-timeout", "4s"];
     let (_, old) = standby(&stage, &options, STUBBORN);
     let mut two = serving(&stage, &options, STUBBORN, BY_CHLD);
     stage.log.wait_seen(&format!("{old} got TERM"));
@@ -742,7 +744,7 @@ fn the_keeper_is_killed_in_a_final_stop() {
 #[test]
 fn the_keeper_is_killed_while_it_lingers() {
     let stage = Stage::new();
-    let options = ["--stop-timeout", "2s"];
+    let options = ["--stop-timeout", "4s"];
     let (_, old) = standby(&stage, &options, STUBBORN);
     let two = serving(&stage, &options, STARTED, BY_CHLD);
     stage.log.wait_seen(&format!("{old} got TERM"));
@@ -1032,7 +1034,7 @@ fn keeper_and_launcher_are_killed_in_a_restart() {
 fn keeper_and_launcher_are_killed_in_a_final_stop() {
     for end in End::BOTH {
         let stage = Stage::new();
-        let mut one = serving(&stage, &["--stop-timeout", "2s"], STUBBORN, BY_CHLD);
+        let mut one = serving(&stage, &["--stop-timeout", "4s"], STUBBORN, BY_CHLD);
         one.launcher.signal(Signal::SIGINT);
         stage.log.wait_for(&format!("{} got TERM", one.daemon));
         hang_up(&stage, &one);

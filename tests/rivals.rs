@@ -227,7 +227,7 @@ fn a_daemon_is_killed_while_its_successor_attaches() {
     let two = scene.up(launcher);
     let waiting = places.iter().map(Place::wait_in).collect();
     let recorded = scene.stage.generations();
-    assert_eq!(recorded.len(), 2, "{recorded:?}");
+    assert_eq!(recorded.len(), 2, "{recorded:?}{}", scene.listing());
     kill(two.daemon);
     two.launcher.finish();
     let three = scene.serving(&[&http, &local], SERVES);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -220,7 +220,11 @@ impl Scene {
     }
 
     pub(crate) fn assert_nothing_left(&self, places: &[Place]) {
-        self.stage.scratch.wait_no_processes_but(&[]);
+        let deadline = Instant::now() + PATIENCE;
+        if let Err(left) = self.stage.scratch.only_by(deadline, |_| false) {
+            let left = process::list(&left);
+            panic!("these should have ended:{left}{}", self.listing());
+        }
         let run = self.stage.pid_file.parent().unwrap();
         assert_eq!(names_in(run), ["app.pid.lock"], "{}", self.listing());
         assert_eq!(names_in(&self.directory), [""; 0], "{}", self.listing());

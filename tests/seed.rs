@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::languages::{Deployed, go};
 use crate::load::Target;
 use crate::servers::{RESTARTS, SLOW, Server, Site, free_port, show};
-use crate::stage::Stage;
+use crate::stage::{Stage, WAITS};
 use crate::support::network::{self, Network};
 use crate::support::process;
 
@@ -21,7 +21,6 @@ const SEED: &str = r#"
     trap prepare USR2
     prepare() { trap '' USR2; echo "$$ prepares"; trap drain TERM; kill -CHLD $PPID; }
     drain() { trap - TERM; echo "$$ got TERM"; read -r _ <"$HOLD"; echo "$$ drained"; exit 0; }
-    exec 9<>"$NOTHING"
     # Started: read, remove, TERM, write.
     if old=$(cat "$SEAMLESS_PID_FILE" 2>/dev/null); then
         rm "$SEAMLESS_PID_FILE"
@@ -29,12 +28,13 @@ const SEED: &str = r#"
     fi
     printf %d $$ >"$SEAMLESS_PID_FILE"
     echo "up $$"
-    while :; do read -r _ <&9; done
+    while :; do wait; done
 "#;
 
 #[test]
 fn it_is_restarted_again_and_again() {
     let stage = Stage::new();
+    let seed = format!("{WAITS}\n{SEED}");
     let mut previous: Option<(process::Pid, std::path::PathBuf)> = None;
     for generation in 1..=6 {
         // Draining takes until the test says so: two generations overlap for as long as it likes.
@@ -42,7 +42,7 @@ fn it_is_restarted_again_and_again() {
         nix::unistd::mkfifo(&hold, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let launcher = stage
             .seamless_run(&[])
-            .args(stage.sh(SEED))
+            .args(stage.sh(&seed))
             .env("HOLD", &hold)
             .start();
         let pid = stage.up();

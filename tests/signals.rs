@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::stage::{BY_CHLD, STARTED, Stage};
+use crate::stage::{BY_CHLD, STARTED, Stage, WAITS};
 use crate::support::process::{self, Handle, Process, status_field};
 use crate::support::tool;
 use crate::verbs::status;
@@ -160,8 +160,9 @@ fn a_stop_ends_it_and_a_timeout_kills_it() {
 #[test]
 fn a_storm_while_the_launcher_is_stopped() {
     let stage = Stage::new();
-    let code = r#"trap 'exit 7' QUIT; trap 'n=1' HUP; trap 'exit 8' TERM; exec 9<>$NOTHING; echo "up $$"; while :; do read _ <&9; done"#;
-    let launcher = stage.seamless_run(&[]).args(stage.sh(code)).start();
+    let code = r#"trap 'exit 7' QUIT; trap 'n=1' HUP; trap 'exit 8' TERM; echo "up $$"; while :; do wait; done"#;
+    let code = format!("{WAITS}\n{code}");
+    let launcher = stage.seamless_run(&[]).args(stage.sh(&code)).start();
     let daemon = stage.up();
     // Some of the storm while it runs, the rest while it does not.
     for _ in 0..1000 {

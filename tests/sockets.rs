@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::{self};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
@@ -120,7 +120,8 @@ fn a_daemon_whose_port_cannot_be_fetched_is_ended_before_the_next_one_starts() {
         for stubborn in [false, true] {
             let scene = Scene::of_an_ordinary_user();
             let tcp = format!("--listen=http=127.0.0.1:{}", free_port());
-            let options = [tcp.as_str(), "--stop-timeout=300ms"];
+            // The next one ends by TERM within it, too.
+            let options = [tcp.as_str(), "--stop-timeout=2s"];
             let fifo = scene.stage.scratch.join("nothing");
             let fifo = fifo.to_str().unwrap();
             let mut environment = vec![("DUMPABLE", "0")];
@@ -256,7 +257,8 @@ fn what_is_asked_for_changes_at_the_commit() {
     let one = scene.serving(&old, SERVES);
     let places = scene.places(&one);
     let before = scene.given(one.daemon);
-    let (daemon, clients) = (one.daemon, Clients::start(&places[..1]));
+    let (daemon, keeper) = (one.daemon, one.keeper);
+    let clients = Clients::start(&places[..1]);
     scene.detach(one);
 
     // One that comes to nothing.
@@ -288,6 +290,8 @@ fn what_is_asked_for_changes_at_the_commit() {
         "{}",
         scene.listing()
     );
+    // It has them open until it ends.
+    process::wait_exit(keeper);
     for place in &places[1..] {
         assert!(place.connect().is_err(), "{place:?}");
     }
@@ -552,7 +556,7 @@ fn descriptors_of(one: &Generation) -> [BTreeMap<String, usize>; 3] {
 
 /// They may hear of something yet.
 fn assert_descriptors(scene: &Scene, one: &Generation, wanted: &[BTreeMap<String, usize>; 3]) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while descriptors_of(one) != *wanted {
         let found = descriptors_of(one);
         assert!(

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
+use crate::support::executable;
 use crate::support::process::{self, Pid};
 use crate::support::{self, Log, Scratch, Spawn, Spawned};
 
@@ -28,6 +29,9 @@ pub(crate) const DAEMON: &str = r#"
     eval "$READY"
     while :; do wait; done
 "#;
+/// Before another daemon's traps, that it can wait as [`DAEMON`] does: `while :; do wait; done`.
+pub(crate) const WAITS: &str =
+    r#"mkfifo "$PIPES/$$"; cat "$PIPES/$$" & exec 9>"$PIPES/$$"; rm "$PIPES/$$""#;
 /// [`DAEMON`]'s `READY`, and its `PREPARE` by the seed's way.
 pub(crate) const STARTED: &str = r#""$SEAMLESS_RUN" notify started && echo "$$ is started""#;
 pub(crate) const BY_CHLD: &str = "kill -CHLD $PPID";
@@ -111,7 +115,7 @@ impl Stage {
     /// A copy of the program that every user can run, wherever the tests were built.
     pub(crate) fn program_for_all(&self) -> PathBuf {
         let copy = self.scratch.join("seamless-run");
-        fs::copy(support::program(), &copy).unwrap();
+        executable::copy(&support::program(), &copy, 0o755);
         copy
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::load::{Load, Report, SlowSpec, Target};
 use crate::support::process::{self, Pid, status_field};
-use crate::support::{self, Kind, Log, Runit, Scratch, Service, Spawn, Supervisor, network};
+use crate::support::{
+    self, Kind, Log, Runit, Scratch, Service, Spawn, Supervisor, executable, network,
+};
 
 const RESTARTS: usize = 10;
 /// Always in flight: the drain of one generation and the start of the next go on around them.
@@ -235,8 +237,7 @@ fn new_versions_that_crash_for_a_minute_and_never_get_ready() {
     let current = place.scratch.join("current");
     let version = |name: &str, code: &str| {
         let path = place.scratch.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{code}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        executable::write(&path, format!("#!/bin/sh\n{code}\n").as_bytes(), 0o755);
         path
     };
     let crashing = version("crashing", "exit 1");
@@ -344,7 +345,7 @@ fn a_daemon_that_dropped_its_privileges() {
     chown(&own, Some(NOBODY), Some(NOBODY)).unwrap();
     // Wherever the tests were built, nobody can run this.
     let daemon = place.scratch.join("http_unix");
-    fs::copy(support::example("http_unix"), &daemon).unwrap();
+    executable::copy(&support::example("http_unix"), &daemon, 0o755);
     let path = own.join("app.sock");
     let command = [
         "setpriv",

@@ -8,22 +8,26 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use nix::sys::signal::Signal;
 use support::process::{self, Pid};
 use support::service::Output;
-use support::{Kind, Log, Scratch, Service, Spawn, Supervisor, Systemd, Verb, network};
+use support::{Kind, Log, Scratch, Service, Spawn, Supervisor, Systemd, Verb, executable, network};
 
-/// Says when it is up and what it gets. It waits in a read that never ends, so it has no children.
+/// Says when it is up and what it gets. It waits in a read, so it has no children. In bash, whose reads can end: a signal
+/// that comes a moment before one is left until then.
 const DAEMON: &str = r#"
     trap 'echo got HUP' HUP
     trap 'echo got TERM; exit 0' TERM
     exec 3<>"$1"
     echo "up $$"
-    while :; do read -r _ <&3; done
+    while :; do read -r -t 1 _ <&3; done
 "#;
 
 fn daemon(scratch: &Scratch) -> Vec<OsString> {
@@ -31,7 +35,7 @@ fn daemon(scratch: &Scratch) -> Vec<OsString> {
     if !fifo.exists() {
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
-    ["sh", "-c", DAEMON, "daemon"]
+    ["bash", "-c", DAEMON, "daemon"]
         .map(OsString::from)
         .into_iter()
         .chain([fifo.into()])
@@ -348,6 +352,12 @@ fn what_a_killed_test_run_left_is_ended_by_the_next() {
     };
     let mut orphan = start(&left);
     let living = start(&held);
+    // In the middle of its exec a process shows no environment.
+    for mark in [&left, &held] {
+        while support::scratch::processes_of(mark).is_empty() {
+            thread::yield_now();
+        }
+    }
     support::scratch::sweep(place.path());
     orphan.wait();
     assert!(living.alive());
@@ -365,6 +375,10 @@ fn waiting_for_the_end_of_all_but_some() {
     let (ours, its) = UnixStream::pair().unwrap();
     let goes = goes.stdin(OwnedFd::from(its)).output_to(&log).start();
     log.wait_for("here");
+    // In the middle of its exec a process shows no environment.
+    while scratch.processes().len() < 2 {
+        thread::yield_now();
+    }
     let listed = scratch.processes();
     let line = process::list(&listed);
     assert!(
@@ -445,6 +459,80 @@ fn a_log_goes_forward() {
     assert_eq!(log.lines()[5], "no end line 000000000");
 }
 
+/// Whatever thread was faster: what a process has written before it ended is there.
+#[test]
+fn a_log_has_what_was_written_until_now() {
+    let scratch = Scratch::new();
+    let log = Log::new(&scratch, "log");
+    let mut writer = fs::OpenOptions::new()
+        .append(true)
+        .open(log.path())
+        .unwrap();
+    for number in 1..=10_000 {
+        writeln!(writer, "line").unwrap();
+        assert_eq!(log.count("line"), number);
+    }
+    assert_eq!(log.length(), 10_000);
+    writeln!(writer, "last").unwrap();
+    assert_eq!(log.lines().last().unwrap(), "last");
+}
+
+/// Other tests fork all the time, and their children have open what was open then.
+#[test]
+fn what_was_written_can_be_executed_at_once() {
+    let scratch = Scratch::new();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // With one to be inherited it is a fork, which takes longer.
+                    let null = fs::File::open("/dev/null").unwrap();
+                    let child = Spawn::new(&scratch, "true").descriptor(7, null);
+                    child.finish().expect_success();
+                }
+            });
+        }
+        for _ in 0..500 {
+            let path = scratch.join("program");
+            executable::write(&path, b"#!/bin/sh\nexit 3\n", 0o755);
+            let ended = catch_unwind(|| Spawn::new(&scratch, &path).finish().code());
+            over.store(ended.is_err(), Ordering::Relaxed);
+            assert_eq!(ended.unwrap(), Some(3));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn what_a_test_writes_can_be_read_by_a_daemon_of_every_user() {
+    let scratch = Scratch::new();
+    let file = scratch.join("file");
+    fs::write(&file, "").unwrap();
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+}
+
+/// From a script's background, under nohup, with a strict umask, with a descriptor too many.
+#[test]
+fn however_the_tests_were_started() {
+    let scratch = Scratch::new();
+    let script = r#"trap '' TERM HUP; umask 077; exec "$0" --exact "$@""#;
+    let null = fs::File::open("/dev/null").unwrap();
+    Spawn::new(&scratch, "sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            // With a shell that traps TERM; with the descriptor 117; with the umask.
+            "a_process_is_seen_from_outside",
+            "a_child_inherits_descriptors_under_chosen_numbers",
+            "what_a_test_writes_can_be_read_by_a_daemon_of_every_user",
+        ])
+        .descriptor(117, null)
+        .finish()
+        .expect_success();
+}
+
 #[test]
 fn a_child_inherits_descriptors_under_chosen_numbers() {
     let scratch = Scratch::new();
@@ -502,7 +590,7 @@ fn a_test_can_have_a_network_of_its_own() {
         assert_eq!(network.get("ipv4.tcp_migrate_req"), "1");
 
         // Another test, in a thread that was there before, is where it was; ours is inherited.
-        std::thread::spawn(|| {
+        thread::spawn(|| {
             let fresh = network::isolate();
             assert_eq!(fresh.get("ipv4.tcp_migrate_req"), "0");
         })

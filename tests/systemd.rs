@@ -14,15 +14,14 @@ mod users;
 mod watchdog;
 
 use std::cell::Cell;
-use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
 use crate::stage::{Stage, tell};
+use crate::support::executable;
 use crate::support::process::{self, Pid};
 use crate::support::{Finished, Service, Spawn, Supervisor, Systemd, tool};
 
@@ -227,8 +226,7 @@ impl Drop for Machine {
 
 /// An executable script of sh.
 fn write_script(path: &Path, code: &str) {
-    fs::write(path, format!("#!/bin/sh\n{code}\n")).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    executable::write(path, format!("#!/bin/sh\n{code}\n").as_bytes(), 0o755);
 }
 
 /// A unit that is no service of ours, with nothing that it could be ready for, to see how systemd is at its limits.

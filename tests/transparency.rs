@@ -209,12 +209,11 @@ fn launcher_and_keeper_let_go_of_what_they_inherited() {
         for entry in std::fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            let leads_to = std::fs::read_link(entry.path())
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
-            open.push(format!("{name} {leads_to}"));
+            // The connection of whoever said *started* may be closed at this moment.
+            let Ok(leads_to) = std::fs::read_link(entry.path()) else {
+                continue;
+            };
+            open.push(format!("{name} {}", leads_to.to_str().unwrap()));
         }
         for line in &open {
             let [number, leads_to] = line.splitn(2, ' ').collect::<Vec<_>>()[..] else {
@@ -277,11 +276,13 @@ fn launcher_and_keeper_are_idle_while_nothing_happens() {
     idle(&[keeper]);
 
     // A launcher that was killed leaves its end of the line closed.
-    let (mut launcher, _) = stage.daemon(&[], STARTED, BY_CHLD);
+    let (mut launcher, second) = stage.daemon(&[], STARTED, BY_CHLD);
     process::wait_exit(daemon);
     let keeper = children(launcher.pid())[0];
     launcher.kill();
     stage.log.wait_for("the launcher of generation 2");
+    // It is told to prepare, and answers.
+    stage.log.wait_seen(&format!("{second} got USR2"));
     idle(&[keeper]);
 }
 

@@ -3,13 +3,16 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::stage::{BY_CHLD, DAEMON, STARTED, Stage, assert_unharmed, innocent};
+use crate::stage::{BY_CHLD, DAEMON, STARTED, Stage, assert_unharmed, innocent, pid_in};
 use crate::support::process::{self, Handle, Pid};
-use crate::support::{self, Finished, Log, Runit, Service, Spawn, Spawned, Supervisor, Verb, tool};
+use crate::support::{
+    self, Finished, Log, PATIENCE, Runit, Service, Spawn, Spawned, Supervisor, Verb, tool,
+};
 
 const NOBODY: u32 = 65534;
 
@@ -712,9 +715,10 @@ fn the_verdict_of_a_restart_for_every_reason() {
         (&[], &["/nowhere/daemon"], "/nowhere/daemon: ".to_owned()),
         (&[], &["/"], "cannot".to_owned()),
         (
-            &["--ready-timeout", "300ms"],
+            // It is to be up by then.
+            &["--ready-timeout", "2s"],
             &silent,
-            "it was not ready in 0.3 s".to_owned(),
+            "it was not ready in 2 s".to_owned(),
         ),
     ] {
         let restart = verb(&stage, "restart", &[]).start();
@@ -754,14 +758,14 @@ fn the_verdict_of_a_restart_for_every_reason() {
         finished.stderr
     );
     // One is started, and never ready.
-    let restart = verb(&stage, "restart", &["--timeout", "1s"]).start();
+    let restart = verb(&stage, "restart", &["--timeout", "3s"]).start();
     wait_asked(&restart);
     let late = launch(&stage, &[], &silent);
     let daemon = stage.up();
     let finished = restart.finish();
     assert_eq!(finished.code(), Some(124), "{}", finished.stderr);
     assert!(
-        finished.stderr.contains("is not ready after 1 s"),
+        finished.stderr.contains("is not ready after 3 s"),
         "{}",
         finished.stderr
     );
@@ -1052,6 +1056,7 @@ fn a_deploy_script_under_runit() {
 
     // It ends what there is, and says who may start it again.
     stage.log.wait_seen(&format!("(pid {second}) is gone"));
+    let deployed = stage.log.lines();
     let stopped = verb(&stage, "stop", &[]).finish().expect_success();
     assert!(
         stopped
@@ -1069,12 +1074,11 @@ fn a_deploy_script_under_runit() {
         stopped.stderr.contains("start it again") || stopped.stderr.contains("started it again")
     );
     assert!(!process::alive(third));
-    let fourth = stage.log.wait(|line| {
-        line.starts_with("up ")
-            && crate::stage::pid_in(line).as_raw() > 0
-            && ![first, second, third].contains(&crate::stage::pid_in(line))
-    });
-    let fourth = crate::stage::pid_in(&fourth);
+    let deadline = Instant::now() + PATIENCE;
+    // Of the deployment there may have been more than one.
+    let new = |line: &str| line.starts_with("up ") && !deployed.iter().any(|one| one == line);
+    let fourth = stage.log.seen_by(deadline, deployed.len(), new);
+    let fourth = pid_in(&fourth.unwrap_or_else(|| panic!("{}", stage.log.listing())));
     stage.log.wait_for(&format!("{fourth} is started"));
     assert_eq!(stage.pid_in_file(), Some(fourth));
 

@@ -243,7 +243,7 @@ fn a_probe_of_a_pid_file_does_not_tell_what_it_leads_to() {
     ]);
     assert_eq!(planted, "planted");
     let ready = format!("--ready=pid-file:{}", own.display());
-    let (launcher, _, _) = attack.daemon(&[&ready, "--ready-timeout=1s"], "");
+    let (launcher, _, _) = attack.daemon(&[&ready, "--ready-timeout=3s"], "");
     stage.log.wait_for("was not ready within the ready timeout");
     launcher.finish();
     assert_eq!(stage.log.count(number), 0, "{}", stage.log.listing());

@@ -6,6 +6,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use super::*;
+use crate::support::disk::{SetUserId, with_own_mounts};
 use crate::support::process;
 
 const WORDS: [&str; 12] = [
@@ -53,8 +54,9 @@ fn a_strangers_words_change_nothing_and_his_descriptors_are_closed() {
     let stage = &attack.stage;
     let (hears, address_above) = supervisor();
     let code = format!("echo \"socket $NOTIFY_SOCKET\"\ntrap 'eval \"$NEXT\"' USR1\n{DAEMON}");
+    // It prepares for as long as that takes.
     let launcher = stage
-        .seamless_run(&["--"])
+        .seamless_run(&["--prepare-timeout=1h", "--"])
         .args(stage.sh(&code))
         .env("READY", "")
         .env("PREPARE", "true")
@@ -225,9 +227,14 @@ int main(int count, char **words) {
 /// A program that anybody may run as root says what its caller wants, to the descriptor that he gives it.
 #[test]
 fn what_a_set_user_id_program_writes_is_not_roots_word() {
+    with_own_mounts(a_set_user_id_program_writes);
+}
+
+fn a_set_user_id_program_writes() {
     let attack = Attack::new(Place::Roots);
     let stage = &attack.stage;
-    let (source, program) = (stage.scratch.join("echo.c"), stage.scratch.join("echo"));
+    let place = SetUserId::mount(stage.scratch.join("echo"));
+    let (source, program) = (place.join("echo.c"), place.join("echo"));
     fs::write(&source, SET_USER_ID).unwrap();
     let compiler = Spawn::new(&stage.scratch, tool("cc", "gcc"));
     compiler

@@ -8,7 +8,7 @@ use crate::support::process::Handle;
 
 const HANDOVERS: usize = 20;
 /// More than there is time for; he ends with the test.
-const SWAPS: &str = "1000000";
+const SWAPS: &str = "1000000000";
 
 fn race(place: Place) {
     let attack = Attack::new(place);

@@ -6,7 +6,7 @@ use nix::unistd::User;
 
 use super::*;
 use crate::support::process::{self, status_field};
-use crate::support::{Daemontools, Runit, S6, tool};
+use crate::support::{Daemontools, Runit, S6, executable, tool};
 
 /// The service directory of a supervisor that runs, or will.
 fn check(site: &Site, supervisor: &dyn Supervisor, directory: &Path) -> Checked {
@@ -27,8 +27,7 @@ fn rewrite(directory: &Path, line: &str) {
     let text = fs::read_to_string(&run).unwrap();
     let (before, _) = text.trim_end().rsplit_once('\n').unwrap();
     let beside = directory.join("run.new");
-    fs::write(&beside, format!("{before}\n{line}\n")).unwrap();
-    fs::set_permissions(&beside, Permissions::from_mode(0o755)).unwrap();
+    executable::write(&beside, format!("{before}\n{line}\n").as_bytes(), 0o755);
     fs::rename(beside, run).unwrap();
 }
 
@@ -51,8 +50,8 @@ fn privileges_that_are_dropped_before_the_launcher() {
         site.scratch.join("seamless-run"),
         site.scratch.join("daemon"),
     );
-    fs::copy(support::program(), &program).unwrap();
-    fs::copy(Site::daemon(), &daemon).unwrap();
+    executable::copy(&support::program(), &program, 0o755);
+    executable::copy(Path::new(&Site::daemon()), &daemon, 0o755);
     let mut launcher = site.launcher(&[]);
     launcher[0] = program.to_str().unwrap().to_owned();
     let chpst = tool("chpst", "runit");

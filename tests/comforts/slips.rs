@@ -1,8 +1,10 @@
 //! What was typed wrongly is answered with what was meant; and the help says what can be typed.
 
+use std::path::Path;
+
 use super::run;
 use crate::stage::Stage;
-use crate::support::Scratch;
+use crate::support::{Scratch, executable};
 
 #[test]
 fn a_slip_is_answered_with_what_was_meant() {
@@ -76,7 +78,7 @@ fn nobody_guesses_where_there_is_nothing_to_guess() {
     // A program of that name is a program.
     let directory = stage.scratch.join("bin");
     std::fs::create_dir(&directory).unwrap();
-    std::fs::copy("/bin/true", directory.join("statsu")).unwrap();
+    executable::copy(Path::new("/bin/true"), &directory.join("statsu"), 0o755);
     let found = crate::support::Spawn::new(&stage.scratch, crate::support::program());
     found
         .arg("statsu")

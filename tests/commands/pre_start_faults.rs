@@ -259,7 +259,8 @@ fn one_that_floods() {
         for _ in 0..20 {
             assert_eq!(stage.told()["generations"][0]["phase"], "starting");
         }
-        let grown = resident() - before;
+        // The kernel counts for each processor, and adds up now and then: it may be less.
+        let grown = resident().saturating_sub(before);
         assert!(grown < 2048, "the keeper has grown by {grown} kB");
         let made = stage.scratch.join("made");
         std::fs::write(made.with_extension("new"), status).unwrap();

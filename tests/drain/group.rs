@@ -165,7 +165,8 @@ fn kill_ends_the_group_after_a_drain() {
     for option in ["--drain-group", "--drain-signal=TERM"] {
         for lost in [false, true] {
             let stage = Stage::new();
-            let options = [option, "--drain-timeout=100ms"];
+            // It is to say what it got before it is KILLed.
+            let options = [option, "--drain-timeout=2s"];
             let one = stage.serving(&options, STUBBORN);
             let family = Family::of(&stage, &one.daemon);
             let keeper = one.keeper;

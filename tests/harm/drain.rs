@@ -16,9 +16,6 @@ enum Moment {
     Alone,
 }
 
-/// It has the signal, and does not end of it: what follows is KILL.
-const TIMES: [&str; 4] = ["--stop-timeout", "100ms", "--drain-timeout", "100ms"];
-
 fn drained(program: impl Fn(&Stage, &str) -> Program) {
     for signal in SIGNALS {
         for moment in [Moment::Stop, Moment::Commit, Moment::Alone] {
@@ -30,7 +27,7 @@ fn drained(program: impl Fn(&Stage, &str) -> Program) {
 }
 
 fn drain(stage: &Stage, program: &Program, signal: &str, moment: Moment) {
-    let options = [&TIMES[..], &["--drain-signal", signal]].concat();
+    let options = ["--drain-signal", signal];
     let (launcher, daemon) = start(stage, program, Way::After, &options);
     let handle = Handle::open(daemon).unwrap();
     let log = &stage.log;
@@ -50,16 +47,19 @@ fn drain(stage: &Stage, program: &Program, signal: &str, moment: Moment) {
             Some(start(stage, program, Way::After, &options))
         }
     };
+    let got = format!("got {signal}");
+    let heard = program.listens == Listens::Yes;
+    if heard {
+        log.wait_seen(&got);
+        // It has the signal, and does not end of it.
+        handle.signal(Signal::SIGKILL);
+    }
     assert!(
         handle.wait_until(Instant::now() + PATIENCE),
         "{signal} {moment:?}: {}",
         log.listing()
     );
-    let got = format!("got {signal}");
-    let heard = program.listens == Listens::Yes;
-    if heard {
-        log.wait_seen(&got);
-    } else {
+    if !heard {
         assert_eq!(log.count(&got), 0, "{signal} {moment:?}: {}", log.listing());
     }
     let name = match heard {
@@ -145,7 +145,8 @@ fn one_that_has_not_been_executed() {
         let traced = stage
             .spawn(tool("strace", "strace"))
             .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=execve"])
-            .args(["-e", "inject=execve:delay_enter=1s"])
+            // As long as the INT may take to come.
+            .args(["-e", "inject=execve:delay_enter=3s"])
             .arg(crate::support::program())
             .args(["--drain-signal", signal, "-p"])
             .arg(&stage.pid_file)

@@ -14,7 +14,13 @@ fn unharmed(program: impl Fn(&Stage) -> Program) {
 }
 
 fn restart(stage: &Stage, program: &Program, way: Way, by_hand: bool) {
-    let mut options = vec!["--prepare-timeout", "100ms"];
+    let by_us = by_hand || way == Way::Silent;
+    // One that is ended then is to have said what it got.
+    let timeout = match (by_us && program.says, way) {
+        (true, Way::Silent) => "2s",
+        _ => "100ms",
+    };
+    let mut options = vec!["--prepare-timeout", timeout];
     if by_hand {
         options.extend(["--prepare-signal", "USR2"]);
     }
@@ -26,7 +32,7 @@ fn restart(stage: &Stage, program: &Program, way: Way, by_hand: bool) {
     let told = match program.listens {
         Listens::No => false,
         // Whoever becomes ready in another way than ours has no reason to know of us.
-        Listens::Yes => by_hand || way == Way::Silent,
+        Listens::Yes => by_us,
         Listens::Runtime => by_hand,
     };
     let ready = way != Way::Silent;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 
-use crate::puppet::SOON;
+use crate::puppet::{NOT_SOON, SOON};
 use crate::stage::Stage;
 use crate::support::process::{self, Pid};
 
@@ -103,9 +103,7 @@ fn an_end_without_a_newline() {
         let two = stage.begin(&["--ready=fd:3", SOON], &[]);
         stage.has(&two.daemon, line);
         stage.assert_failed(two, &old, "fd:3");
-        stage
-            .log
-            .wait_seen("was not ready within the ready timeout (1 s");
+        stage.log.wait_seen(NOT_SOON);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use crate::puppet::SOON;
+use crate::puppet::{NOT_SOON, SOON};
 use crate::stage::Stage;
 use crate::support::{network, process};
 
@@ -275,9 +275,7 @@ fn a_strangers_socket_does_not_count() {
         let option = format!("--ready=listen:{address}");
         let two = stage.begin(&[&option, SOON], &[]);
         stage.assert_failed(two, &old, "somebody else listens there");
-        stage
-            .log
-            .wait_seen("was not ready within the ready timeout (1 s");
+        stage.log.wait_seen(NOT_SOON);
     }
 }
 
@@ -332,9 +330,7 @@ fn one_that_never_listens() {
     let two = stage.begin(&["--ready=listen:127.0.0.1:80", SOON], &[]);
     let pid = two.daemon.pid;
     stage.assert_failed(two, &old, "listen:tcp:127.0.0.1:80");
-    let line = stage
-        .log
-        .wait_seen("was not ready within the ready timeout (1 s");
+    let line = stage.log.wait_seen(NOT_SOON);
     assert!(
         line.contains(&format!("generation 2 (pid {pid})")),
         "{line}"

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::stat::Mode;
 
-use crate::puppet::SOON;
+use crate::puppet::{NOT_SOON, SOON};
 use crate::stage::{Stage, assert_unharmed, innocent};
 use crate::support::process::{self, Pid};
 
@@ -213,9 +213,7 @@ fn a_file_that_never_names_it() {
         let two = stage.begin(&[option, SOON], &[]);
         stage.assert_failed(two, &old, "own.pid");
     }
-    stage
-        .log
-        .wait_seen("was not ready within the ready timeout (1 s");
+    stage.log.wait_seen(NOT_SOON);
 }
 
 /// It comes and goes, and counts at the moment of the commit only.

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::commands::{ENVIRONMENT, LOOK, assert_found};
-use crate::puppet::SOON;
-use crate::stage::Stage;
+use crate::puppet::{NOT_SOON, SOON};
+use crate::stage::{Stage, pid_in};
 use crate::support::process;
 
 use super::Mark;
@@ -107,9 +107,12 @@ fn something_else_ceases_to_hold_meanwhile() {
         fs::rename(path.with_extension("new"), &path).unwrap();
     };
     write();
-    stage.log.wait_for("asked ");
+    let asked = pid_in(&stage.log.wait_for("asked "));
     fs::remove_file(&path).unwrap();
     fs::write(stage.scratch.join("hold"), "yes\n").unwrap();
+    // Its end, and the keeper's look at it: before that it could still hold when the other thing does again.
+    process::wait_exit(asked);
+    stage.told();
     // It has succeeded, and something else does not hold.
     stage.wait_waits("mark.pid", true);
     assert!(!stage.is_ready(&one.daemon), "{}", stage.log.listing());
@@ -166,9 +169,7 @@ fn why_it_failed() {
         let two = stage.begin(&[&option, SOON], &[]);
         stage.assert_failed(two, &old, "exec:");
         let why = stage.why();
-        let line = stage
-            .log
-            .wait_seen("was not ready within the ready timeout (1 s");
+        let line = stage.log.wait_seen(NOT_SOON);
         let status = stage.verb(&["status"]).stdout;
         for part in parts {
             assert!(why.contains(part), "{part}: {why}");

@@ -1,5 +1,6 @@
 //! Probes that hang, fork, flood, and what becomes of a probe when the daemon, the keeper or the service ends.
 
+use std::fs;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
@@ -47,13 +48,14 @@ fn one_that_hangs() {
     ] {
         let stage = Stage::new();
         let option = probe(&stage, code);
-        let one = stage.begin(&[&option, "--probe-timeout=200ms"], &[]);
+        // Within it a probe is to say that it was begun, and a good one is to be over.
+        let one = stage.begin(&[&option, "--probe-timeout=500ms"], &[]);
         for nth in 0..3 {
             if code.contains("child") {
                 process::wait_exit(said(&stage, "child", nth));
             }
             process::wait_exit(said(&stage, "asked", nth));
-            stage.wait_waits("0.2 s", true);
+            stage.wait_waits("0.5 s", true);
         }
         stage.ready_since(&one.daemon, "write('made', '')");
         assert_eq!(
@@ -78,6 +80,11 @@ fn one_that_hangs_to_the_end() {
         stage.assert_failed(two, &old, "exec:");
         for nth in before..stage.settled().count("asked ") {
             process::wait_exit(said(&stage, "asked", nth));
+        }
+        // One that was KILLed before it could say so may not be gone yet: nobody waits for it any more.
+        let at_work = fs::read_to_string(stage.scratch.join("at-work")).unwrap();
+        if let Ok(last) = at_work.trim().parse() {
+            process::wait_exit(Pid::from_raw(last));
         }
         assert!(stage.settled().count("asked ") > before);
     }
@@ -157,7 +164,8 @@ fn one_that_floods() {
             assert_eq!(stage.told()["generations"][0]["phase"], "starting");
         }
     }
-    let grown = kilobytes(one.keeper, "VmHWM") - before;
+    // The kernel counts for each processor, and adds up now and then: it may be less.
+    let grown = kilobytes(one.keeper, "VmHWM").saturating_sub(before);
     assert!(grown < 2048, "the keeper has grown by {grown} kB");
     let waits = stage.wait_waits("and on and on", true);
     assert!(waits.len() < 8192, "{} bytes", waits.len());
@@ -255,7 +263,7 @@ fn the_launcher_is_killed_meanwhile() {
     one.launcher.kill();
     stage.log.wait_for("the launcher of generation 1");
     assert!(process::alive(first), "{}", stage.log.listing());
-    std::fs::write::<PathBuf, _>(stage.scratch.join("hold"), "yes\n").unwrap();
+    fs::write::<PathBuf, _>(stage.scratch.join("hold"), "yes\n").unwrap();
     stage.wait_ready(&one.daemon);
 
     let again = probe(&stage, "hold");

@@ -28,7 +28,10 @@ func main() {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(answer)}
 	done := make(chan struct{})
-	go stages(server, done)
+	// The library does this in its goroutine, which on a busy machine may come to it after Started: a USR2 would be lost.
+	prepare := make(chan os.Signal, 1)
+	signal.Notify(prepare, syscall.SIGUSR2)
+	go stages(server, prepare, done)
 
 	listener, err := listen(address)
 	if err != nil {
@@ -62,16 +65,14 @@ func listen(address string) (net.Listener, error) {
 
 // stages is what happens to a daemon: asked by USR2, answered by CHLD to the parent, and from then on TERM, or ten
 // seconds, to drain. Before USR2 nobody catches TERM.
-func stages(server *http.Server, done chan struct{}) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGUSR2)
-	<-signals
-	signal.Stop(signals)
+func stages(server *http.Server, prepare chan os.Signal, done chan struct{}) {
+	<-prepare
+	signal.Stop(prepare)
 	fmt.Println(os.Getpid(), "prepares")
-	syscall.Kill(os.Getppid(), syscall.SIGCHLD)
-
-	signals = make(chan os.Signal, 1)
+	// The library answers first, and may be told to drain before it listens.
+	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
+	syscall.Kill(os.Getppid(), syscall.SIGCHLD)
 	select {
 	case <-signals:
 		fmt.Println(os.Getpid(), "got TERM")

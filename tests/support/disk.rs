@@ -3,7 +3,11 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
 
 use super::{Spawn, tool};
 
@@ -110,6 +114,45 @@ impl Drop for Disk {
         for parent in [&self.parent, &self.parent.with_extension("away")] {
             while unmount(&parent.join("disk")) {}
         }
+    }
+}
+
+/// Runs a test in a thread of its own with mounts of its own, which end with it and with what it started.
+pub(crate) fn with_own_mounts(test: impl FnOnce() + Send) {
+    let tested = thread::scope(|scope| {
+        let own = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            mount(&["--make-rprivate"], Path::new("none"), Path::new("/"));
+            test();
+        });
+        own.join()
+    });
+    if let Err(panic) = tested {
+        resume_unwind(panic);
+    }
+}
+
+/// A directory in which a set-user-ID program is one, wherever the tests are: `/tmp` is nosuid on some machines. The
+/// caller has mounts of its own.
+#[derive(Debug)]
+pub(crate) struct SetUserId(PathBuf);
+
+impl SetUserId {
+    pub(crate) fn mount(directory: PathBuf) -> SetUserId {
+        fs::create_dir(&directory).unwrap();
+        let options = ["-t", "tmpfs", "-o", "mode=755"];
+        mount(&options, Path::new("tmpfs"), &directory);
+        SetUserId(directory)
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for SetUserId {
+    fn drop(&mut self) {
+        unmount(&self.0);
     }
 }
 

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use rustix::io::ioctl_fionread;
 
 use super::{PATIENCE, Scratch};
 
@@ -31,6 +32,8 @@ pub(crate) struct Log {
 
 #[derive(Debug)]
 struct Lines {
+    /// Read by whoever holds the lock, and nobody else.
+    fifo: File,
     state: Mutex<State>,
     arrived: Condvar,
     begun: Instant,
@@ -40,6 +43,8 @@ struct Lines {
 struct State {
     lines: Vec<(Duration, String)>,
     cursor: usize,
+    /// Behind the last whole line.
+    rest: Vec<u8>,
 }
 
 impl Log {
@@ -56,12 +61,13 @@ impl Log {
             .unwrap();
         let (open, closed) = UnixStream::pair().unwrap();
         let lines = Arc::new(Lines {
+            fifo,
             state: Mutex::default(),
             arrived: Condvar::new(),
             begun: Instant::now(),
         });
         let reader = Arc::clone(&lines);
-        thread::spawn(move || reader.read(fifo, &closed));
+        thread::spawn(move || reader.read(&closed));
         Log {
             path,
             lines,
@@ -190,17 +196,18 @@ impl Log {
 }
 
 impl Lines {
-    /// A test that panicked in a wait has not spoiled the lines.
+    /// With all that was written until now: whoever has seen a process end finds the lines that it wrote, though the
+    /// reading thread has not had its turn. A test that panicked in a wait has not spoiled them.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(&mut state);
+        state
     }
 
-    fn read(&self, mut fifo: File, closed: &UnixStream) {
-        let mut rest = Vec::new();
-        let mut buffer = vec![0; 1 << 16];
+    fn read(&self, closed: &UnixStream) {
         loop {
             let mut wait = [
-                PollFd::new(fifo.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.fifo.as_fd(), PollFlags::POLLIN),
                 PollFd::new(closed.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut wait, PollTimeout::NONE) {
@@ -208,22 +215,29 @@ impl Lines {
                 Err(Errno::EINTR) => continue,
                 Err(error) => panic!("poll: {error}"),
             }
-            if wait[0].any() != Some(true) {
+            if wait[1].any() == Some(true) {
                 return;
             }
-            let read = fifo.read(&mut buffer).unwrap();
-            rest.extend_from_slice(&buffer[..read]);
-            self.take(&mut rest);
+            drop(self.lock());
         }
     }
 
-    /// Takes the whole lines out of `rest`.
-    fn take(&self, rest: &mut Vec<u8>) {
+    /// Takes the whole lines that there are, and no more than what waits now: somebody may write without end.
+    fn take(&self, state: &mut State) {
+        let mut waits = ioctl_fionread(&self.fifo).unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        while waits > 0 {
+            let read = (&self.fifo).read(&mut buffer).unwrap();
+            state.rest.extend_from_slice(&buffer[..read]);
+            waits = waits.saturating_sub(read as u64);
+        }
+        let Some(end) = state.rest.iter().rposition(|&byte| byte == b'\n') else {
+            return;
+        };
         let at = self.begun.elapsed();
-        let mut state = self.lock();
-        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            let text = String::from_utf8_lossy(&line[..end]).into_owned();
+        let whole: Vec<u8> = state.rest.drain(..=end).collect();
+        for line in whole[..end].split(|&byte| byte == b'\n') {
+            let text = String::from_utf8_lossy(line).into_owned();
             state.lines.push((at, text));
         }
         self.arrived.notify_all();

@@ -13,6 +13,7 @@
 )]
 
 pub(crate) mod disk;
+pub(crate) mod executable;
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod network;

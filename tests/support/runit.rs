@@ -62,7 +62,8 @@ impl Supervisor for Runit {
 
     fn command(&self, verb: Verb) -> Spawn {
         self.sv(&[match verb {
-            Verb::Restart => "restart",
+            // It gives up after 7 s by itself, and a busy machine may need more.
+            Verb::Restart => return self.sv(&["-w", "60", "restart"]),
             Verb::Down => "down",
             Verb::Up => "up",
             Verb::Exit => "exit",

@@ -1,6 +1,7 @@
 //! A directory for one test, and the end of everything that the test started.
 
 use std::fs::{self, File, Permissions};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,9 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::stat::{Mode, umask};
+use rustix::io::{FdFlags, fcntl_setfd};
 use tempfile::TempDir;
 
 use super::process::{self, Handle, Pid, Process};
@@ -35,8 +38,11 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new() -> Scratch {
-        static SWEEP: Once = Once::new();
-        SWEEP.call_once(|| sweep(&std::env::temp_dir()));
+        static FIRST: Once = Once::new();
+        FIRST.call_once(|| {
+            forget_surroundings();
+            sweep(&std::env::temp_dir());
+        });
 
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
         // Daemons that drop their privileges must be able to walk in.
@@ -124,6 +130,45 @@ impl Drop for Scratch {
             );
         }
     }
+}
+
+/// What the tests were started with is no part of them: a descriptor would lie where a held socket is to be; what a
+/// strict umask makes, a daemon without privileges could not read; a signal that is ignored (nohup; the background of a
+/// script) no shell can trap.
+fn forget_surroundings() {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    let ignored = process::status_field(Pid::this(), "SigIgn").unwrap();
+    let ignored = u64::from_str_radix(&ignored, 16).unwrap();
+    for signal in Signal::iterator() {
+        // PIPE is Rust's own affair.
+        if ignored & (1 << (signal as u32 - 1)) != 0 && signal != Signal::SIGPIPE {
+            ignore_alone(signal);
+        }
+    }
+    for entry in fs::read_dir("/proc/self/fd").unwrap() {
+        let name = entry.unwrap().file_name();
+        let number: RawFd = name.to_str().unwrap().parse().unwrap();
+        if number > 2 {
+            keep_from_children(number);
+        }
+    }
+}
+
+/// Ignored still, but not by whatever is executed.
+#[expect(unsafe_code, reason = "a handler is code that runs at any moment")]
+fn ignore_alone(signal: Signal) {
+    extern "C" fn nothing(_: nix::libc::c_int) {}
+    let (handler, none) = (SigHandler::Handler(nothing), SigSet::empty());
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, none);
+    // SAFETY: it does nothing.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+#[expect(unsafe_code, reason = "nobody owns a descriptor that was inherited")]
+fn keep_from_children(number: RawFd) {
+    // SAFETY: one that is closed meanwhile is an error, and every other one of ours has the flag already.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_setfd(descriptor, FdFlags::CLOEXEC).ok();
 }
 
 /// The living processes whose environment holds exactly this mark.

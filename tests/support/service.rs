@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Log, Scratch, scratch};
+use super::{Log, Scratch, executable, scratch};
 
 /// Where the service's stdout and stderr go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,6 +209,9 @@ impl Service {
 }
 
 pub(super) fn write(path: &Path, content: &[u8], mode: u32) {
+    if mode & 0o111 != 0 {
+        return executable::write(path, content, mode);
+    }
     fs::write(path, content).unwrap();
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }

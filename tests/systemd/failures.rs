@@ -100,7 +100,9 @@ fn fails_and_nobody_notices(name: &str, bad: impl Fn(&Path), options: &[&str], w
         "{name}: {report}\n{}",
         machine.listing()
     );
-    assert_eq!(report.pids().len(), 2, "{name}: {report}");
+    // systemd may have tried again by itself, in the moment before the restart by hand.
+    let answered = report.pids().len();
+    assert!(matches!(answered, 2 | 3), "{name}: {report}");
     // The good one says nothing of what was.
     let text = machine.property("StatusText");
     assert!(!text.contains(why), "{name}: {text}");
@@ -116,7 +118,8 @@ fn a_new_version_that_exits_fails_the_restart() {
 #[test]
 fn a_new_version_that_hangs_fails_the_restart_at_the_ready_timeout() {
     let bad = |path: &Path| write_script(path, "exec sleep 1000");
-    let options = ["--ready-timeout", "1s"];
+    // The good one has to be as fast.
+    let options = ["--ready-timeout", "3s"];
     fails_and_nobody_notices("hangs", bad, &options, "was not ready");
 }
 

@@ -56,7 +56,7 @@ fn a_start_timeout_ends_the_new_generation_alone() {
     let machine = Machine::boot();
     let service = machine.service(&[]).env("FIRST", READY);
     let first = machine.start(&service);
-    machine.install(&machine.service(&[]).unit_service("TimeoutStartSec=2"));
+    machine.install(&machine.service(&[]).unit_service("TimeoutStartSec=4"));
     let restart = machine.systemd.begin(Verb::Restart);
     let second = machine.up(2);
     let ended = restart.finish();

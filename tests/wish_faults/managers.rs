@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -12,7 +11,7 @@ use super::{NEVER, Place};
 use crate::scene::kill;
 use crate::stage::{STARTED, pid_in};
 use crate::support::process;
-use crate::support::{self, Kind, Service, Supervisor, Systemd, Verb, tool};
+use crate::support::{self, Kind, Service, Supervisor, Systemd, Verb, executable, tool};
 
 fn notify_service(place: &Place, options: &[&str]) -> Service {
     place
@@ -30,8 +29,7 @@ fn systemctl_but(place: &Place, pattern: &str, first: &str) -> String {
         "#!/bin/sh\ncase \"$*\" in {pattern}) {first};; esac\nexec {} \"$@\"\n",
         tool("systemctl", "systemd").display(),
     );
-    fs::write(&fake, script).unwrap();
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    executable::write(&fake, script.as_bytes(), 0o755);
     format!("{}:/usr/bin:/bin", programs.display())
 }
 
@@ -86,8 +84,7 @@ fn another_keeper_asks_again_and_the_question_of_the_lost_one_ends_with_it() {
         tool("systemctl", "systemd").display(),
         place.stage.log.path().display(),
     );
-    fs::write(&fake, script).unwrap();
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    executable::write(&fake, script.as_bytes(), 0o755);
     let path = format!("{}:/usr/bin:/bin", programs.display());
     let service = notify_service(&place, &["--orphan-timeout", NEVER]).env("PATH", path);
     let supervisor = Systemd::start(scratch, &place.stage.log, &service);

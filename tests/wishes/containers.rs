@@ -144,7 +144,7 @@ fn as_pid_1_orphans_are_reaped() {
         "$SEAMLESS_RUN" notify started && say "is started"
         for _ in 1 2 3 4 5; do
             # The shell between ends at once, with a status of its own.
-            sh -c 'sh -c "read _ <\"$SCRIPTS/orphans\"; exit 5" & echo "orphan $!"; exit 6'
+            sh -c 'sh -c "echo waits; read _ <\"$SCRIPTS/orphans\"; exit 5" & exit 6'
         done
         say "has no part in them"
     "#;
@@ -153,7 +153,14 @@ fn as_pid_1_orphans_are_reaped() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let ready = ORPHANS.replace("$SCRIPTS/orphans", fifo.to_str().unwrap());
     let (unshare, first) = contained(&stage, &[], &ready);
-    stage.log.wait_for("daemon 1 has no part in them");
+    stage.log.wait_for_all(&[
+        "daemon 1 has no part in them",
+        "waits",
+        "waits",
+        "waits",
+        "waits",
+        "waits",
+    ]);
     let orphans: Vec<Pid> = process::children(first.pid);
     let shells = |pid: &&Pid| {
         process::Process::read(**pid).is_some_and(|process| process.command_line.contains("exit 5"))

@@ -15,7 +15,7 @@ fn show(told: &Told, property: &str) -> String {
 #[test]
 fn a_start_timeout_stops_nothing() {
     let recipe = Recipe {
-        unit_service: &["TimeoutStartSec=2s"],
+        unit_service: &["TimeoutStartSec=4s"],
         ..Recipe::default()
     };
     let told = Told::serving_with(Kind::Systemd, &recipe);
@@ -40,7 +40,7 @@ fn a_start_timeout_stops_nothing() {
 #[test]
 fn a_start_timeout_without_a_predecessor() {
     let recipe = Recipe {
-        unit_service: &["TimeoutStartSec=2s"],
+        unit_service: &["TimeoutStartSec=4s"],
         ..Recipe::default()
     };
     let told = Told::start(Kind::Systemd, SILENT, &recipe);
