@@ -970,6 +970,27 @@ print(s.recv(65536))"#;
     stage.stop(real.launcher.unwrap(), &[]);
 }
 
+/// Whoever comes after as many as may watch is told so, and drives nobody out; a mere question is answered.
+#[test]
+fn a_hundred_watchers() {
+    let stage = Stage::new();
+    let real = Real::serving(&stage, 1, STARTED);
+    let mut all: Vec<Peer> = (0..100)
+        .map(|_| {
+            let peer = Peer::connect(&stage.beside(".sock"));
+            peer.say(b"seamless-control 1.0 status\nwatch=1\n", &[]);
+            peer
+        })
+        .collect();
+    let answers: Vec<String> = all.iter_mut().map(|peer| peer.hear().unwrap()).collect();
+    let watches = |answer: &&String| answer.starts_with("seamless-control 1.0 state\n");
+    assert_eq!(answers.iter().filter(watches).count(), 64, "{answers:?}");
+    let full = "seamless-control 1.0 refused\nwhy=as many watch it as there may be\n";
+    assert_eq!(answers.iter().filter(|one| *one == full).count(), 36);
+    assert_eq!(status(&stage).0, Some(0));
+    stage.stop(real.launcher.unwrap(), &[]);
+}
+
 /// Those who connect and say nothing keep nobody out: neither a verb nor the next generation.
 #[test]
 fn two_hundred_idle_connections_keep_nobody_out() {

@@ -7,6 +7,8 @@ use super::{Attempt, Connection, Message, Received};
 
 /// Nobody has a use for more.
 const MOST: usize = 128;
+/// Of those who stay. One who had to go for another would come again, and so on without end.
+const MOST_WATCHERS: usize = 64;
 /// Read of one caller in one wake.
 const MESSAGES_AT_ONCE: usize = 16;
 
@@ -174,6 +176,11 @@ impl Callers {
 
     pub(crate) fn dismiss_all(&mut self, such: impl Fn(&Role) -> bool) {
         self.all.retain(|caller| !such(&caller.role));
+    }
+
+    pub(crate) fn has_room_for_a_watcher(&self) -> bool {
+        let watchers = self.all.iter().filter(|one| one.role == Role::Watcher);
+        watchers.count() < MOST_WATCHERS
     }
 
     pub(crate) fn has_successor(&self) -> bool {

@@ -101,6 +101,9 @@ impl Keeper {
             Message::Status { .. } | Message::Restart if self.phase == Phase::Gone => {
                 self.callers.dismiss(id);
             }
+            Message::Status { watch: true } if !self.callers.has_room_for_a_watcher() => {
+                self.refuse(id, "as many watch it as there may be".to_owned());
+            }
             Message::Status { watch } => {
                 self.callers.answer(id, &Message::State(self.state()));
                 if watch {
